@@ -1,0 +1,163 @@
+//! An HTTP proxy that leads every host name to one server.
+//!
+//! It serves two ends: the product's proxy support is tested against it, and with it a test may use host names that
+//! resolve nowhere, such as `models.localhost` or AWS's own, because the proxy never looks them up. It tunnels
+//! `CONNECT` and forwards requests in absolute form, and records what it was asked for.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+/// No sane request head is longer; one that is ends the connection.
+const HEAD_LIMIT_BYTES: usize = 64 * 1024;
+
+/// A running proxy; dropping it ends it and every connection through it.
+#[derive(Debug)]
+pub struct ConnectProxy {
+    address: SocketAddr,
+    state: Arc<State>,
+    listening: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct State {
+    target: SocketAddr,
+    ended: AtomicBool,
+    heads: Mutex<Vec<String>>,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl ConnectProxy {
+    /// Starts a proxy on a free port of 127.0.0.1 that leads everything to `target`.
+    pub fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a port of 127.0.0.1");
+        let address = listener.local_addr().expect("ask a listener for its address");
+        let state =
+            Arc::new(State { target, ended: AtomicBool::new(false), heads: Mutex::default(), open: Mutex::default() });
+        let accepting = state.clone();
+        let listening = std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if accepting.ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(client) = client else { continue };
+                let state = accepting.clone();
+                std::thread::spawn(move || {
+                    // A connection that fails is the client's to notice.
+                    let _ = state.lead(client);
+                });
+            }
+        });
+        Self { address, state, listening: Some(listening) }
+    }
+
+    /// What belongs into `HTTPS_PROXY` or `HTTP_PROXY`: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The head of every request so far: one `CONNECT` per tunnel, or the first forwarded request of a connection.
+    pub fn heads(&self) -> Vec<String> {
+        lock(&self.state.heads).clone()
+    }
+
+    /// The targets of those requests: `HOST:PORT` of a tunnel, the whole URL of a forwarded request.
+    pub fn targets(&self) -> Vec<String> {
+        let target = |head: &String| head.split_whitespace().nth(1).map(str::to_owned);
+        self.heads().iter().filter_map(target).collect()
+    }
+}
+
+impl State {
+    fn lead(&self, mut client: TcpStream) -> io::Result<()> {
+        let Some((head, rest)) = read_head(&mut client)? else { return Ok(()) };
+        let tunnel = head.starts_with("CONNECT ");
+        lock(&self.heads).push(head.clone());
+        let mut server = TcpStream::connect(self.target)?;
+        lock(&self.open).extend([client.try_clone()?, server.try_clone()?]);
+        if self.ended.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if tunnel {
+            client.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")?;
+        } else {
+            server.write_all(head.as_bytes())?;
+        }
+        server.write_all(&rest)?;
+        let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+        let up = std::thread::spawn(move || {
+            let _ = io::copy(&mut from_client, &mut to_server);
+            let _ = to_server.shutdown(Shutdown::Write);
+        });
+        let _ = io::copy(&mut server, &mut client);
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = up.join();
+        Ok(())
+    }
+}
+
+/// The head of a request up to its blank line, and what came behind it already.
+fn read_head(client: &mut TcpStream) -> io::Result<Option<(String, Vec<u8>)>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let rest = bytes.split_off(end + 4);
+            return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), rest)));
+        }
+        let count = client.read(&mut buffer)?;
+        if count == 0 || bytes.len() > HEAD_LIMIT_BYTES {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&buffer[..count]);
+    }
+}
+
+impl Drop for ConnectProxy {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::SeqCst);
+        for stream in lock(&self.state.open).drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        // Wakes the listener, which then sees that it ended.
+        let _ = TcpStream::connect(self.address);
+        if let Some(listening) = self.listening.take() {
+            let _ = listening.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::s3_server::{Object, S3Server};
+
+    #[test]
+    fn both_kinds_of_request_reach_the_server() {
+        let server = S3Server::builder().plain().public_bucket("models").base_domain("s3.example.org").start();
+        server.put("models", "a", Object::text("alpha"));
+        let proxy = ConnectProxy::start(server.address());
+        let address = proxy.url().trim_start_matches("http://").to_owned();
+        let exchange = |requests: &[&str]| {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            let mut answer = String::new();
+            for request in requests {
+                stream.write_all(request.as_bytes()).unwrap();
+            }
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let request = "GET /a HTTP/1.1\r\nhost: models.s3.example.org\r\nconnection: close\r\n\r\n";
+        let tunneled = exchange(&["CONNECT models.s3.example.org:443 HTTP/1.1\r\n\r\n", request]);
+        assert!(tunneled.ends_with("\r\n\r\nalpha"), "{tunneled}");
+        let forwarded = exchange(&[&request.replace("/a ", "http://models.s3.example.org/a ")]);
+        assert!(forwarded.ends_with("\r\n\r\nalpha"), "{forwarded}");
+        assert_eq!(proxy.targets(), ["models.s3.example.org:443", "http://models.s3.example.org/a"]);
+    }
+}

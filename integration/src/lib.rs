@@ -1,0 +1,27 @@
+//! The harness: everything around the product that a test needs, and nothing of the product itself.
+//!
+//! A test here runs the real binary against a real server, and then looks at what is on the volume. It reads like this:
+//!
+//! 1. [`pki`] makes an authority and a certificate for this test alone. No key is checked in, none expires.
+//! 2. [`s3_server`] serves objects over TLS with that certificate, in the test's own process, so that the test can put,
+//!    replace and remove objects, strike with faults at the byte it means, and count what was asked and sent.
+//! 3. [`mounted_volume`] lays out the ConfigMap and the Secret as the kubelet does, symlinks and all.
+//! 4. [`initializer`] runs the binary with an empty environment plus what the test says, and bounds its time.
+//! 5. [`connect_proxy`] leads any host name to the server, where a test needs one that does not resolve.
+//! 6. [`tree`] reads the destination, hidden entries and all, and compares it with the objects.
+//!
+//! The harness knows the product by its command line, environment, exit code and output only: it does not link it, so
+//! every promise is tested as a user meets it. Nothing sleeps: where a test must act in the middle of something, a
+//! [`s3_server::faults::Gate`] says when the middle is.
+//!
+//! Failures of the harness itself panic with the reason; a test could do nothing better with an error.
+
+#![allow(clippy::expect_used, reason = "a harness that cannot set up its test has to fail it, loudly and at once")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod connect_proxy;
+pub mod initializer;
+pub mod mounted_volume;
+pub mod pki;
+pub mod s3_server;
+pub mod tree;

@@ -1,0 +1,101 @@
+//! Why a run ended without a model: one variant per stage, and the exit code of each.
+
+use std::error::Error as StdError;
+
+use crate::{
+    http::HttpSetupError,
+    plan::PlanError,
+    s3::{ConnectError, Kind, S3Error},
+    settings::SettingsError,
+    transfer::TransferError,
+    trust_store::TrustError,
+    volume::VolumeError,
+};
+
+/// Why a run ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The CA certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The HTTP client.
+    #[error(transparent)]
+    Http(#[from] HttpSetupError),
+    /// The way to the store.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// What the store has.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The volume, before the transfer.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The transfer.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// SIGTERM or SIGINT.
+    #[error("ended by {signal} after {done} of {total}; files that were whole are in place")]
+    Interrupted {
+        /// The signal's name.
+        signal: &'static str,
+        /// The signal's number.
+        number: u8,
+        /// What had arrived.
+        done: crate::units::ByteSize,
+        /// What was planned.
+        total: crate::units::ByteSize,
+    },
+    /// The runtime did not start.
+    #[error("the async runtime cannot be started")]
+    Runtime(#[source] std::io::Error),
+}
+
+impl Error {
+    /// The process' exit code. The numbers are those of BSD's `sysexits.h`, and 128 + n for a
+    /// signal, as shells have it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(SettingsError::NoSource | SettingsError::Unpaired(_)) => 64,
+            Self::Settings(SettingsError::Problems(_)) | Self::Trust(_) | Self::Http(_) => 78,
+            Self::Connect(ConnectError::NoCredentials(_)) => 77,
+            Self::Connect(ConnectError::Http(_)) => 78,
+            Self::Plan(PlanError::Key(_) | PlanError::Collision(_)) => 65,
+            Self::Plan(PlanError::NotFound { .. } | PlanError::AllFilteredOut { .. }) => 66,
+            Self::Plan(PlanError::EndlessListing { .. }) => 69,
+            Self::Plan(PlanError::S3(error)) | Self::Transfer(TransferError::S3(error)) => s3_exit_code(error),
+            Self::Volume(_) | Self::Transfer(TransferError::Volume(_)) => 74,
+            Self::Transfer(TransferError::Damaged { .. } | TransferError::Changed { .. }) => 76,
+            Self::Transfer(TransferError::Stopped(_)) | Self::Runtime(_) => 70,
+            Self::Interrupted { number, .. } => 128 + number,
+        }
+    }
+
+    /// The whole chain of causes on one line.
+    pub fn one_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let words = error.to_string();
+            // `transparent` variants say their cause's words themselves.
+            if !line.ends_with(&words) {
+                line.push_str(": ");
+                line.push_str(&words);
+            }
+            cause = error.source();
+        }
+        line.replace(['\r', '\n'], " ")
+    }
+}
+
+fn s3_exit_code(error: &S3Error) -> u8 {
+    match error.kind {
+        Kind::NoSuchBucket | Kind::NoSuchKey => 66,
+        Kind::Denied | Kind::NoCredentials => 77,
+        Kind::TlsRefused | Kind::Changed => 76,
+        Kind::Unreachable | Kind::Unavailable => 69,
+        Kind::Misaddressed | Kind::NotS3 => 78,
+    }
+}

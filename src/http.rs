@@ -1,0 +1,364 @@
+//! The HTTP clients: one for the store, one for credentials.
+//!
+//! Both are reqwest with this program's own rustls configuration, and serve the AWS SDK as its
+//! [`HttpClient`]. HTTP/1.1 without redirects, without retries and without content decoding: S3
+//! redirects need a new signature, retries belong to whoever knows what was already written, and
+//! a model is stored as it is meant to be read. Proxies follow `HTTPS_PROXY`, `HTTP_PROXY` and
+//! `NO_PROXY`.
+//!
+//! Every failure leaves as an [`HttpError`] that says which host, which step and why; whether to
+//! try again is for the caller to decide by [`HttpError::is_permanent`].
+
+use std::{
+    error::Error as StdError,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+        runtime_components::RuntimeComponents,
+    },
+    shared::IntoShared as _,
+};
+use aws_smithy_types::body::SdkBody;
+
+use crate::{
+    settings::Limits,
+    trust_store::{Refusal, TrustError, TrustStore, explain},
+};
+
+/// What went wrong between this program and a server, before or within HTTP.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The server's certificate is not trusted; the text is the trust store's explanation.
+    #[error("TLS with {host} refused: {explanation}")]
+    CertificateRefused {
+        /// The host and port.
+        host: String,
+        /// What was presented, why it is refused, what to change.
+        explanation: String,
+    },
+    /// TLS could not be agreed on.
+    #[error("TLS with {host} failed: {explanation}")]
+    Handshake {
+        /// The host and port.
+        host: String,
+        /// Why.
+        explanation: String,
+    },
+    /// The name has no address.
+    #[error("host name {host} cannot be resolved: {cause}; check the endpoint's spelling and the cluster's DNS")]
+    Dns {
+        /// The host and port.
+        host: String,
+        /// The resolver's words.
+        cause: String,
+    },
+    /// No TCP connection, or none through the proxy.
+    #[error(
+        "no connection to {host}: {cause}; is it the right host and port, may this pod reach it, and does a service mesh hold back the network until its sidecar runs?"
+    )]
+    Connect {
+        /// The host and port.
+        host: String,
+        /// The system's words.
+        cause: String,
+    },
+    /// Nothing came in time.
+    #[error("no answer from {host} within {} s", .after.as_secs_f32())]
+    Timeout {
+        /// The host and port.
+        host: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The connection broke, or what came is not HTTP.
+    #[error("the connection to {host} broke: {cause}")]
+    Broken {
+        /// The host and port.
+        host: String,
+        /// The innermost words.
+        cause: String,
+    },
+    /// The request cannot be sent at all.
+    #[error("the request to {host} cannot be sent: {cause}")]
+    Unsendable {
+        /// The host and port.
+        host: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl HttpError {
+    /// Whether another attempt would end the same way: certificates and protocols do not change
+    /// within a run.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::CertificateRefused { .. } | Self::Handshake { .. } | Self::Unsendable { .. } => true,
+            Self::Dns { .. } | Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. } => false,
+        }
+    }
+}
+
+/// One HTTP client with its trust store.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: reqwest::Client,
+    /// For metadata services, which no proxy may see.
+    direct: reqwest::Client,
+    trust_store: Arc<TrustStore>,
+    connect_timeout: Duration,
+    first_byte_timeout: Duration,
+}
+
+/// Why there is no HTTP client.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpSetupError {
+    /// The trust store does not make a TLS client.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// reqwest refuses, most often because of a proxy variable.
+    #[error("the HTTP client cannot be set up; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")]
+    Client(#[source] reqwest::Error),
+}
+
+impl Http {
+    /// A client that trusts `trust_store`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpSetupError`] where reqwest or rustls refuse the configuration.
+    pub fn new(trust_store: TrustStore, limits: &Limits) -> Result<Self, HttpSetupError> {
+        let tls = trust_store.client_config()?;
+        let builder = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .http1_only()
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .dns_resolver(ShuffledResolver)
+                .connect_timeout(limits.connect_timeout)
+        };
+        Ok(Self {
+            client: builder().build().map_err(HttpSetupError::Client)?,
+            direct: builder().no_proxy().build().map_err(HttpSetupError::Client)?,
+            trust_store: Arc::new(trust_store),
+            connect_timeout: limits.connect_timeout,
+            first_byte_timeout: limits.first_byte_timeout,
+        })
+    }
+
+    /// Sends one request and waits for the head of its answer.
+    async fn send(&self, request: reqwest::Request, timeout: Duration) -> Result<reqwest::Response, HttpError> {
+        let url = request.url();
+        let host = match (url.host_str(), url.port_or_known_default()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            _ => url.to_string(),
+        };
+        let client = if is_metadata_service(url.host_str()) { &self.direct } else { &self.client };
+        match tokio::time::timeout(timeout, client.execute(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.classify(host, &error)),
+            Err(_) => Err(HttpError::Timeout { host, after: timeout }),
+        }
+    }
+
+    fn classify(&self, host: String, error: &reqwest::Error) -> HttpError {
+        if let Some(tls) = find_tls_error(error) {
+            return self.classify_tls(host, tls);
+        }
+        let cause = innermost(error);
+        if find::<NoAddress>(error).is_some() {
+            HttpError::Dns { host, cause }
+        } else if error.is_timeout() {
+            HttpError::Timeout { host, after: self.connect_timeout }
+        } else if error.is_connect() {
+            HttpError::Connect { host, cause }
+        } else if error.is_builder() {
+            HttpError::Unsendable { host, cause }
+        } else {
+            HttpError::Broken { host, cause }
+        }
+    }
+
+    fn classify_tls(&self, host: String, error: &rustls::Error) -> HttpError {
+        if let rustls::Error::InvalidCertificate(_) = error {
+            let explanation = self
+                .trust_store
+                .refusals()
+                .last()
+                .map_or_else(|| error.to_string(), |refusal: Refusal| explain(&self.trust_store, &refusal));
+            return HttpError::CertificateRefused { host, explanation };
+        }
+        let explanation = match error {
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+                "the server speaks plain HTTP on this port; write the endpoint with http://, or use the port that speaks TLS".to_owned()
+            }
+            rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion)
+            | rustls::Error::PeerIncompatible(_) => format!(
+                "the server speaks only old TLS; this client needs TLS 1.2 or 1.3 with a modern cipher suite ({error})"
+            ),
+            rustls::Error::AlertReceived(
+                rustls::AlertDescription::CertificateRequired
+                | rustls::AlertDescription::BadCertificate,
+            ) => format!("the server wants a client certificate, which S3 endpoints do not ({error})"),
+            _ => error.to_string(),
+        };
+        HttpError::Handshake { host, explanation }
+    }
+}
+
+/// The link-local addresses and names of EC2's, ECS' and EKS' metadata services.
+fn is_metadata_service(host: Option<&str>) -> bool {
+    let Some(host) = host else { return false };
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        // EC2 and EKS: fd00:ec2::254, fd00:ec2::23.
+        Ok(IpAddr::V6(address)) => address.segments()[..2] == [0xfd00, 0x0ec2],
+        Err(_) => false,
+    }
+}
+
+/// rustls' error, wherever in the chain it hides: an `io::Error` does not give its inner error as
+/// its source.
+fn find_tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    find::<rustls::Error>(error)
+}
+
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// The words of the innermost cause: the layers above it only say that something failed.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// What a name resolved to, in random order: many connections then reach many of the store's front
+/// ends.
+#[derive(Debug)]
+struct ShuffledResolver;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoAddress(String);
+
+impl reqwest::dns::Resolve for ShuffledResolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(async move {
+            let addresses =
+                tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|error| NoAddress(error.to_string()))?;
+            let mut addresses: Vec<SocketAddr> = addresses.collect();
+            if addresses.is_empty() {
+                return Err(NoAddress("it has no address".to_owned()).into());
+            }
+            fastrand::shuffle(&mut addresses);
+            Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+impl HttpClient for Http {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _components: &RuntimeComponents) -> SharedHttpConnector {
+        // The SDK's own clients bring their own limits: IMDS wants an answer within a second.
+        let timeout = match (settings.connect_timeout(), settings.read_timeout()) {
+            (None, None) => self.connect_timeout + self.first_byte_timeout,
+            (connect, read) => connect.unwrap_or(self.connect_timeout) + read.unwrap_or(self.first_byte_timeout),
+        };
+        Connector { http: self.clone(), timeout }.into_shared()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Connector {
+    http: Http,
+    timeout: Duration,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let connector = self.clone();
+        HttpConnectorFuture::new(async move {
+            let request = into_reqwest(request)?;
+            let response = connector.http.send(request, connector.timeout).await.map_err(into_connector_error)?;
+            from_reqwest(response)
+        })
+    }
+}
+
+fn into_reqwest(request: HttpRequest) -> Result<reqwest::Request, ConnectorError> {
+    let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+    let (parts, body) = request.into_parts();
+    // What this program sends is in memory: listings, heads, gets, and the forms of STS.
+    let body =
+        body.bytes().map(<[u8]>::to_vec).ok_or_else(|| ConnectorError::user("a streaming request body".into()))?;
+    reqwest::Request::try_from(http::Request::from_parts(parts, body))
+        .map_err(|error| ConnectorError::user(error.into()))
+}
+
+fn from_reqwest(response: reqwest::Response) -> Result<HttpResponse, ConnectorError> {
+    let response = http::Response::<reqwest::Body>::from(response).map(SdkBody::from_body_1_x);
+    HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+fn into_connector_error(error: HttpError) -> ConnectorError {
+    match error {
+        HttpError::Timeout { .. } => ConnectorError::timeout(error.into()),
+        HttpError::Unsendable { .. } => ConnectorError::user(error.into()),
+        HttpError::CertificateRefused { .. }
+        | HttpError::Handshake { .. }
+        | HttpError::Dns { .. }
+        | HttpError::Connect { .. }
+        | HttpError::Broken { .. } => ConnectorError::io(error.into()),
+    }
+}
+
+/// The [`HttpError`] inside an error of the SDK, if the failure was one of HTTP's.
+pub fn http_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a HttpError> {
+    find::<HttpError>(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_services_are_reached_without_a_proxy_and_stores_are_not() {
+        for host in ["169.254.169.254", "169.254.170.23", "[fd00:ec2::254]"] {
+            assert!(is_metadata_service(Some(host)), "{host}");
+        }
+        for host in ["10.0.0.1", "minio.example", "[::1]"] {
+            assert!(!is_metadata_service(Some(host)), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_error_inside_an_io_error_is_found() {
+        let inner = io::Error::other(rustls::Error::DecryptError);
+        let outer = io::Error::other(inner);
+        assert_eq!(find_tls_error(&outer), Some(&rustls::Error::DecryptError));
+        assert_eq!(find_tls_error(&io::Error::other("plain")), None);
+    }
+}

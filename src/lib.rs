@@ -1,0 +1,162 @@
+//! Downloads a model from S3-compatible storage onto the volume that a model server reads, as the
+//! init container of its pod.
+//!
+//! Data flows one way, and [`run`] is its table of contents:
+//!
+//! 1. [`settings`] reads the environment, the mounted Secret (`storage_config`) and the arguments.
+//! 2. [`trust_store`] unites the CA certificates of every source that is present.
+//! 3. [`http`] makes clients that trust that store; [`s3`] speaks S3 through them.
+//! 4. [`plan`] asks what there is, and refuses what cannot become files.
+//! 5. [`transfer`] moves the bytes; [`volume`] gives a file its name when it is whole.
+//! 6. [`report`] says what was done, [`error`] why it was not, and with which exit code.
+//!
+//! Modules stand on floors, and import only from lower ones; `integration/tests/house.rs` holds the
+//! table and checks it. What differs from the usual is small: what several stages need (`ranges`,
+//! `checksum`, `destination`, `filter`, `mount`) stands on the ground floor instead of inside the
+//! stage that needs it most.
+
+pub mod cgroup;
+pub mod checksum;
+pub mod cli;
+pub mod destination;
+pub mod env;
+pub mod error;
+pub mod filter;
+pub mod http;
+pub mod logging;
+pub mod mount;
+pub mod plan;
+pub mod ranges;
+pub mod report;
+pub mod retry;
+pub mod s3;
+pub mod secret;
+pub mod settings;
+pub mod storage_config;
+pub mod termination;
+pub mod transfer;
+pub mod trust_store;
+pub mod units;
+pub mod uri;
+pub mod volume;
+
+use std::{sync::Arc, time::Instant};
+
+use error::Error;
+use http::Http;
+use logging::Terminal;
+use plan::Plan;
+use report::Report;
+use s3::S3;
+use settings::Settings;
+use transfer::progress::Progress;
+use trust_store::TrustStore;
+use units::ByteSize;
+use volume::{ModelVolume, VolumeError};
+
+/// Downloads everything that `settings` ask for.
+///
+/// # Errors
+///
+/// [`Error`] of the first stage that failed. Whatever has its final name by then is whole.
+pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progress>) -> Result<Report, Error> {
+    let started = Instant::now();
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let volumes = open_volumes(settings)?;
+    let trust_store = read_trust(settings)?;
+    let store = connect(settings, trust_store).await?;
+    let plan = make_plan(settings, &store).await?;
+    check_space(&plan, &volumes)?;
+    progress.plan(plan.files.len() as u64, plan.total_bytes());
+    let shown = terminal.show(Arc::clone(&progress));
+    let files = transfer::download(&store, plan, &volumes, &settings.limits, Arc::clone(&progress)).await?;
+    drop(shown);
+    for volume in &volumes {
+        volume.remove_hidden_directory()?;
+    }
+    Ok(Report { files, elapsed: started.elapsed(), retries: progress.snapshot().retries })
+}
+
+/// The volume comes first: it is the cheapest thing to find wrong.
+fn open_volumes(settings: &Settings) -> Result<Vec<Arc<ModelVolume>>, Error> {
+    let mut volumes: Vec<Arc<ModelVolume>> = Vec::new();
+    for download in &settings.downloads {
+        if volumes.iter().all(|volume| volume.root() != download.destination) {
+            volumes.push(Arc::new(ModelVolume::open(&download.destination)?));
+        }
+    }
+    Ok(volumes)
+}
+
+fn read_trust(settings: &Settings) -> Result<TrustStore, Error> {
+    let trust = &settings.trust;
+    if !settings.connection.is_tls() {
+        if trust.certificate.is_some() || trust.ca_bundle.is_some() || trust.configmap_name.is_some() {
+            tracing::warn!("the endpoint is http://, so the CA that is configured is not used");
+        }
+        return Ok(TrustStore::empty(true));
+    }
+    let store = TrustStore::read(trust)?;
+    for warning in store.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let sources: Vec<String> = store.sources().iter().map(ToString::to_string).collect();
+    tracing::info!(certificates = sources.join(", "), "trust store");
+    for held in store.bundle() {
+        let certificate = &held.certificate;
+        tracing::debug!(
+            sha256 = certificate.sha256,
+            subject = certificate.subject,
+            not_after = certificate.not_after_date(),
+            source = held.source,
+            "certificate"
+        );
+    }
+    if store.is_certificate_redundant() {
+        tracing::info!(
+            "the CA ConfigMap holds everything that \"certificate\" holds: the field can go once no ModelMesh reads this Secret"
+        );
+    }
+    Ok(store)
+}
+
+async fn connect(settings: &Settings, trust_store: TrustStore) -> Result<S3, Error> {
+    let trust = &settings.trust;
+    let limits = &settings.limits;
+    let public = trust_store.clone();
+    let http = Http::new(trust_store, limits)?;
+    let http_for_credentials = || Http::new(public.with_system_roots(trust), limits);
+    Ok(S3::connect(&settings.connection, limits, http, http_for_credentials).await?)
+}
+
+async fn make_plan(settings: &Settings, store: &S3) -> Result<Plan, Error> {
+    for download in &settings.downloads {
+        tracing::info!(
+            source = %download.source,
+            destination = %download.destination.display(),
+            endpoint = store.endpoint(),
+            credentials = store.identity(),
+            "looking up the model"
+        );
+    }
+    let plan = plan::plan(store, &settings.downloads, &settings.filter).await?;
+    tracing::info!(objects = plan.files.len(), size = %ByteSize(plan.total_bytes()), "planned download");
+    Ok(plan)
+}
+
+/// Destinations on one file system share its space.
+fn check_space(plan: &Plan, volumes: &[Arc<ModelVolume>]) -> Result<(), VolumeError> {
+    let mut needed: Vec<(u64, &ModelVolume, u64)> = Vec::new();
+    for (index, volume) in volumes.iter().enumerate() {
+        let device = volume.device()?;
+        let files = plan.files.iter().filter(|file| file.destination == index);
+        let bytes: u64 = files.map(|file| file.object.size_bytes).sum();
+        match needed.iter_mut().find(|(known, ..)| *known == device) {
+            Some((_, _, sum)) => *sum += bytes,
+            None => needed.push((device, volume, bytes)),
+        }
+    }
+    needed.into_iter().try_for_each(|(_, volume, bytes)| volume.check_space(bytes))
+}

@@ -1,0 +1,166 @@
+//! What a user sees while it runs: log lines on stderr, plain or JSON; on a terminal a progress bar,
+//! elsewhere a heartbeat.
+//!
+//! Other crates are never logged below `info`: at `debug` and `trace` the AWS SDK and hyper print
+//! requests with their headers, and a session token is one of them.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing::{Level, Metadata, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{Targets, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+};
+
+use crate::{
+    settings::Logging,
+    transfer::progress::{Progress, Snapshot},
+    units::{ByteSize, Rate, TimeSpan},
+};
+
+/// How often the heartbeat speaks: often enough for whoever watches, seldom enough for a log.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The targets of this crate.
+const OWN_TARGET: &str = "storage_initializer";
+
+/// What writes to stderr, and the bar that it writes around.
+#[derive(Clone, Debug)]
+pub struct Terminal {
+    bar: ProgressBar,
+    is_terminal: bool,
+}
+
+/// Starts logging as `logging` wants it.
+///
+/// Returns the terminal for [`Terminal::show`], and a complaint about a level that cannot be read,
+/// for the log itself.
+pub fn start(logging: &Logging) -> (Terminal, Option<String>) {
+    let is_terminal = io::stderr().is_terminal() && !logging.json;
+    let terminal = Terminal { bar: ProgressBar::hidden(), is_terminal };
+    let (targets, complaint) = match logging.level.value.parse::<Targets>() {
+        Ok(targets) => (targets, None),
+        Err(error) => {
+            let complaint = format!("{}: {error}; using info", logging.level.origin);
+            (Targets::new().with_default(LevelFilter::INFO), Some(complaint))
+        }
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(terminal.clone()).with_target(false);
+    let layer =
+        if logging.json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(is_terminal).boxed() };
+    let filter = filter_fn(may_be_logged);
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(targets).with_filter(filter));
+    // A second call, as tests make it, keeps the first subscriber.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    (terminal, complaint)
+}
+
+/// Other crates say little that a user could act on, and below `info` they print requests.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with(OWN_TARGET) || *metadata.level() <= Level::WARN
+}
+
+impl Terminal {
+    /// Shows `progress` until the returned guard is dropped.
+    pub fn show(&self, progress: Arc<Progress>) -> Shown {
+        let terminal = self.clone();
+        let task = if self.is_terminal {
+            tokio::spawn(async move { terminal.draw(&progress).await })
+        } else {
+            tokio::spawn(async move { beat(&progress).await })
+        };
+        Shown { terminal: self.clone(), task }
+    }
+
+    async fn draw(&self, progress: &Progress) {
+        let template = "{bar:30} {percent:>3}% {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            ticks.tick().await;
+            let now = progress.snapshot();
+            self.bar.set_length(now.total_bytes);
+            self.bar.set_position(now.bytes);
+        }
+    }
+}
+
+/// Progress is shown as long as this lives.
+#[derive(Debug)]
+pub struct Shown {
+    terminal: Terminal,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.terminal.bar.finish_and_clear();
+    }
+}
+
+async fn beat(progress: &Progress) {
+    let started = Instant::now();
+    let first = progress.snapshot();
+    let mut last = (started, first.bytes);
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let now = progress.snapshot();
+        let rate = Rate::over(now.bytes.saturating_sub(last.1), last.0.elapsed());
+        last = (Instant::now(), now.bytes);
+        tracing::info!(
+            percent = now.percent(),
+            done = %ByteSize(now.bytes),
+            total = %ByteSize(now.total_bytes),
+            files = now.files,
+            rate = %rate,
+            left = %time_left(&first, &now, started.elapsed()),
+            "downloading"
+        );
+    }
+}
+
+/// By the rate since the start, which jumps less than the last few seconds'.
+fn time_left(first: &Snapshot, now: &Snapshot, elapsed: Duration) -> String {
+    let bytes = now.bytes.saturating_sub(first.bytes);
+    if bytes == 0 {
+        return "unknown".to_owned();
+    }
+    let left = now.total_bytes.saturating_sub(now.bytes) as f64 / bytes as f64;
+    TimeSpan(elapsed.mul_f64(left)).to_string()
+}
+
+/// One log line; the bar makes room for it.
+#[derive(Debug)]
+pub struct Line(ProgressBar);
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write_all(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Terminal {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(self.bar.clone())
+    }
+}

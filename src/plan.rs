@@ -1,0 +1,247 @@
+//! From what is asked for to a list of files: which objects, and where each of them goes.
+//!
+//! `s3://b/model` is the object `model` if there is one, else everything below `model/`, and never
+//! `model2/`. An exact object needs `s3:GetObject` alone; a prefix needs `s3:ListBucket`. Everything
+//! that can be refused is refused here, before a byte is written: keys that would leave the
+//! destination, keys that want the same file, nothing found.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use crate::{
+    destination::{Collision, KeyError, Mapped, RelativePath, Root, check_collisions, relative_path},
+    filter::Filter,
+    s3::{Kind, Object, ObjectHead, S3, S3Error},
+    settings::Download,
+    uri::{S3Uri, Target},
+};
+
+/// How many names are offered where nothing was found.
+const MAX_NEAR: usize = 3;
+
+/// What is going to be downloaded.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The files, in the order of the sources and of their keys.
+    pub files: Vec<PlannedFile>,
+    /// The destinations, each once.
+    pub destinations: Vec<PathBuf>,
+}
+
+/// One object and the file that it becomes.
+#[derive(Clone, Debug)]
+pub struct PlannedFile {
+    /// The bucket.
+    pub bucket: Arc<str>,
+    /// The object as it was when the plan was made.
+    pub object: Object,
+    /// What a head told of it, where there was one.
+    pub head: Option<ObjectHead>,
+    /// The index of its destination in [`Plan::destinations`].
+    pub destination: usize,
+    /// Where it goes below the destination.
+    pub path: RelativePath,
+}
+
+impl Plan {
+    /// The size of all files together.
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.object.size_bytes).sum()
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The store refused.
+    #[error(transparent)]
+    S3(#[from] S3Error),
+    /// There is no such object and nothing below it.
+    #[error("nothing found at {uri}{}", offered(.near))]
+    NotFound {
+        /// What was asked for.
+        uri: S3Uri,
+        /// What there is beside it.
+        near: Vec<String>,
+    },
+    /// There are objects, but the patterns keep none.
+    #[error(
+        "STORAGE_ALLOW_PATTERNS and STORAGE_IGNORE_PATTERNS keep none of the {objects} objects at {uri}; patterns are matched against the path below the prefix, for example {example:?}"
+    )]
+    AllFilteredOut {
+        /// What was asked for.
+        uri: S3Uri,
+        /// How many objects there are.
+        objects: u64,
+        /// The path of one of them.
+        example: String,
+    },
+    /// A key that cannot be a file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Two keys that want the same file.
+    #[error(transparent)]
+    Collision(#[from] Collision),
+    /// A listing that does not end.
+    #[error("the listing of {uri} does not end: the store sent the same continuation token twice")]
+    EndlessListing {
+        /// What was listed.
+        uri: S3Uri,
+    },
+}
+
+fn offered(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; there are: {}", names.join(", "))
+}
+
+/// Asks the store what there is and decides which file each object becomes.
+///
+/// # Errors
+///
+/// [`PlanError`]; nothing has been written then.
+pub async fn plan(store: &S3, downloads: &[Download], filter: &Filter) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    for download in downloads {
+        let known = plan.destinations.iter().position(|known| *known == download.destination);
+        let destination = known.unwrap_or_else(|| {
+            plan.destinations.push(download.destination.clone());
+            plan.destinations.len() - 1
+        });
+        let found = find(store, &download.source, filter, destination).await?;
+        plan.files.extend(found);
+    }
+    for destination in 0..plan.destinations.len() {
+        let files = plan.files.iter().filter(|file| file.destination == destination);
+        check_collisions(files.map(|file| (file.object.key.as_str(), &file.path)))?;
+    }
+    Ok(plan)
+}
+
+async fn find(store: &S3, source: &S3Uri, filter: &Filter, destination: usize) -> Result<Vec<PlannedFile>, PlanError> {
+    match source.target() {
+        Target::Bucket => below(store, source, "", filter, destination).await,
+        Target::Prefix(prefix) => below(store, source, prefix, filter, destination).await,
+        Target::KeyOrPrefix(key) => {
+            let refused = match exact(store, source, key).await? {
+                Exact::Found(head) => return Ok(vec![exact_file(source, head, destination)?]),
+                Exact::Missing => None,
+                Exact::Refused(error) => Some(error),
+            };
+            let found = below(store, source, &format!("{key}/"), filter, destination).await;
+            match (found, refused) {
+                // Without s3:ListBucket a missing key is "denied" as well; but the listing worked,
+                // so the head's refusal is about the object.
+                (Err(PlanError::NotFound { .. }), Some(refused)) => Err(refused.into()),
+                (found, _) => found,
+            }
+        }
+    }
+}
+
+enum Exact {
+    Found(Box<ObjectHead>),
+    Missing,
+    /// Refused without saying why: the answer to a HEAD has no body. The listing's may.
+    Refused(S3Error),
+}
+
+async fn exact(store: &S3, source: &S3Uri, key: &str) -> Result<Exact, PlanError> {
+    // HTTP clients normalise these segments away, so the request would be for another key.
+    if key.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Ok(Exact::Missing);
+    }
+    match store.head(source.bucket(), key).await {
+        Ok(head) => Ok(Exact::Found(Box::new(head))),
+        Err(error) if error.kind == Kind::NoSuchKey => Ok(Exact::Missing),
+        Err(error) if matches!(error.kind, Kind::Denied | Kind::NotS3 | Kind::Misaddressed) => {
+            Ok(Exact::Refused(error))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn exact_file(source: &S3Uri, head: Box<ObjectHead>, destination: usize) -> Result<PlannedFile, PlanError> {
+    let refused = |key: &str| KeyError::Outside { key: key.to_owned(), prefix: key.to_owned() };
+    match relative_path(&head.object.key, &Root::Object)? {
+        Mapped::File(path) => Ok(PlannedFile {
+            bucket: source.bucket().into(),
+            object: head.object.clone(),
+            head: Some(*head),
+            destination,
+            path,
+        }),
+        // A key that ends in `/` is a prefix to the URI, so it never gets here.
+        Mapped::Marker => Err(refused(&head.object.key).into()),
+    }
+}
+
+/// Everything below `prefix` that the filter keeps.
+async fn below(
+    store: &S3,
+    source: &S3Uri,
+    prefix: &str,
+    filter: &Filter,
+    destination: usize,
+) -> Result<Vec<PlannedFile>, PlanError> {
+    let bucket: Arc<str> = source.bucket().into();
+    let root = Root::Prefix(prefix.to_owned());
+    let mut files = Vec::new();
+    let mut filtered_out = (0, None);
+    let mut continuation: Option<String> = None;
+    loop {
+        let page = store.list(&bucket, prefix, None, continuation.as_deref()).await?;
+        for object in page.objects {
+            if object.key.ends_with('/') {
+                continue;
+            }
+            // KServe filters on the path below the prefix; what is filtered out need not be a
+            // file name.
+            if let Some(path) = root.below(&object.key)
+                && !filter.keeps(path)
+            {
+                filtered_out.0 += 1;
+                filtered_out.1.get_or_insert_with(|| path.to_owned());
+                continue;
+            }
+            if let Mapped::File(path) = relative_path(&object.key, &root)? {
+                files.push(PlannedFile { bucket: Arc::clone(&bucket), object, head: None, destination, path });
+            }
+        }
+        match page.next {
+            Some(next) if continuation.as_ref() == Some(&next) => {
+                return Err(PlanError::EndlessListing { uri: source.clone() });
+            }
+            Some(next) => continuation = Some(next),
+            None => break,
+        }
+    }
+    match (files.is_empty(), filtered_out) {
+        (false, _) => Ok(files),
+        (true, (objects, Some(example))) => Err(PlanError::AllFilteredOut { uri: source.clone(), objects, example }),
+        (true, (_, None)) => Err(PlanError::NotFound { uri: source.clone(), near: names_near(store, source).await }),
+    }
+}
+
+/// The names beside the one that was not found, the most similar first.
+async fn names_near(store: &S3, source: &S3Uri) -> Vec<String> {
+    let wanted = match source.target() {
+        Target::Bucket => return Vec::new(),
+        Target::Prefix(key) | Target::KeyOrPrefix(key) => key,
+    };
+    let parent =
+        wanted.trim_end_matches('/').rsplit_once('/').map_or(String::new(), |(parent, _)| format!("{parent}/"));
+    // This is only help: where it cannot be had, the error does without.
+    let Ok(page) = store.list(source.bucket(), &parent, Some("/"), None).await else {
+        return Vec::new();
+    };
+    let names = page.common_prefixes.into_iter().chain(page.objects.into_iter().map(|object| object.key));
+    let mut by_distance = BTreeMap::new();
+    for name in names.filter(|name| *name != parent) {
+        // Similarity is in 0..=1; the names with the highest come first.
+        let similarity = strsim::jaro_winkler(wanted.trim_end_matches('/'), name.trim_end_matches('/'));
+        by_distance.insert((((1.0 - similarity) * 1e6) as u64, name.clone()), name);
+    }
+    by_distance.into_values().take(MAX_NEAR).collect()
+}

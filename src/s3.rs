@@ -1,0 +1,549 @@
+//! The store: list, head, get.
+//!
+//! The AWS SDK signs, parses and resolves; this module decides how a store is addressed, learns
+//! from the first reply what nobody configured (a bucket's region), tries again what may pass, and
+//! turns every failure into an [`S3Error`]. The SDK's own retries, timeouts and checksums are off:
+//! each of them has one owner, here or in `transfer`.
+
+mod credentials;
+mod error;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aws_sdk_s3::{
+    Client, Config,
+    config::{
+        BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+        retry::RetryConfig, timeout::TimeoutConfig,
+    },
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{RequestId, get_object::GetObjectOutput},
+    primitives::ByteStream,
+    types::ChecksumMode,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use self::{credentials::Signer, error::Failure};
+use crate::{
+    checksum::{StoredChecksums, Verifiability},
+    http::{Http, HttpError, HttpSetupError, http_error},
+    ranges::{ByteRange, ContentRange},
+    retry::{Backoff, Policy},
+    settings::{Connection, Limits},
+};
+pub use credentials::NoCredentials;
+pub use error::{Kind, S3Error};
+
+/// The region where nothing names one: Amazon's own default, and what MinIO and its like accept.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// A store, and who asks it.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: RwLock<Client>,
+    region_learned: AtomicBool,
+    /// Version ids are left out once the store denies them: `s3:GetObject` alone does not allow
+    /// them, and `If-Match` protects as well.
+    versions_denied: AtomicBool,
+    endpoint: Option<String>,
+    identity: String,
+    policy: Policy,
+}
+
+/// One object, as a listing or a head tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Its `ETag`, exactly as received, quotes included.
+    pub etag: Option<String>,
+}
+
+/// What a head tells besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectHead {
+    /// Size and ETag.
+    pub object: Object,
+    /// The version, in a versioned bucket.
+    pub version: Option<String>,
+    /// Whether, and against what, the whole object can be checked.
+    pub checksum: Verifiability,
+}
+
+/// One page of a listing.
+#[derive(Debug)]
+pub struct Page {
+    /// The objects, in the order of their keys.
+    pub objects: Vec<Object>,
+    /// The names below the prefix up to the next delimiter, where one was asked for.
+    pub common_prefixes: Vec<String>,
+    /// What to ask for next.
+    pub next: Option<String>,
+}
+
+/// Which bytes of which state of an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Get<'a> {
+    /// The bucket.
+    pub bucket: &'a str,
+    /// The key.
+    pub key: &'a str,
+    /// The object must still have this ETag.
+    pub etag: Option<&'a str>,
+    /// The version, in a versioned bucket.
+    pub version: Option<&'a str>,
+    /// The object's size as it was planned.
+    pub size_bytes: u64,
+    /// Which bytes; `None` asks for the whole object, and for its checksum.
+    pub range: Option<ByteRange>,
+}
+
+/// Bytes as they arrive.
+#[derive(Debug)]
+pub struct Body {
+    stream: ByteStream,
+    /// What the store says of the whole object, where the whole object was asked for.
+    pub checksum: Verifiability,
+}
+
+impl Body {
+    /// The next bytes, or `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Attempt`] where the connection broke; what arrived before stays good.
+    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, Attempt> {
+        self.stream.try_next().await.map_err(|error| {
+            let broken = http_error(&error)
+                .cloned()
+                .unwrap_or_else(|| HttpError::Broken { host: "the store".to_owned(), cause: innermost(&error) });
+            Attempt { failure: Failure::of_broken(broken) }
+        })
+    }
+}
+
+/// One attempt that failed. Whoever asked knows how much had arrived, so it decides about the next.
+#[derive(Debug)]
+pub struct Attempt {
+    failure: Failure,
+}
+
+impl Attempt {
+    /// An answer that came, and is not the one that was asked for, or that came too slowly.
+    pub fn of_broken(cause: String) -> Self {
+        let broken = HttpError::Broken { host: "the store".to_owned(), cause };
+        Self { failure: Failure::of_broken(broken) }
+    }
+
+    /// Whether the object is no longer the one that was planned.
+    pub fn is_changed(&self) -> bool {
+        self.failure.kind == Kind::Changed
+    }
+
+    /// How long to wait before the next attempt, or `None` where there should be none.
+    pub fn wait(&self, backoff: &mut Backoff, elapsed: Duration) -> Option<Duration> {
+        let kind = self.failure.retry?;
+        backoff.next(kind, self.failure.retry_after, elapsed, fastrand::f64())
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failure = &self.failure;
+        if let Some(source) = &failure.source {
+            return source.fmt(f);
+        }
+        let status = failure.status.map(|status| status.to_string());
+        let words = [status.as_deref(), failure.code.as_deref(), failure.message.as_deref()];
+        f.write_str(&words.into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// Why a store cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody can sign.
+    #[error(transparent)]
+    NoCredentials(NoCredentials),
+    /// The client for credentials cannot be set up.
+    #[error(transparent)]
+    Http(#[from] HttpSetupError),
+}
+
+impl S3 {
+    /// A store reached by `http`. `http_for_credentials` is made only where the credential chain
+    /// is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::NoCredentials`] where the chain finds none.
+    pub async fn connect(
+        connection: &Connection,
+        limits: &Limits,
+        http: Http,
+        http_for_credentials: impl FnOnce() -> Result<Http, HttpSetupError>,
+    ) -> Result<Self, ConnectError> {
+        let signer = Signer::find(connection, http_for_credentials).await.map_err(|error| match error {
+            credentials::SignerError::None(none) => ConnectError::NoCredentials(none),
+            credentials::SignerError::Http(error) => ConnectError::Http(error),
+        })?;
+        let config = config(connection, http, &signer);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                client: RwLock::new(Client::from_conf(config)),
+                // A region that somebody configured is replaced as well, and that is said.
+                region_learned: AtomicBool::new(false),
+                versions_denied: AtomicBool::new(false),
+                endpoint: connection.endpoint.as_ref().map(|endpoint| endpoint.value.to_string()),
+                identity: signer.identity,
+                policy: policy(limits),
+            }),
+        })
+    }
+
+    /// Who asks, for messages.
+    pub fn identity(&self) -> &str {
+        &self.shared.identity
+    }
+
+    /// Who is asked, for messages.
+    pub fn endpoint(&self) -> String {
+        self.shared.endpoint.clone().unwrap_or_else(|| {
+            let region = self.client().config().region().map_or(DEFAULT_REGION.to_owned(), Region::to_string);
+            format!("Amazon S3 in {region}")
+        })
+    }
+
+    /// The bounds of attempts, for those who count their own.
+    pub fn policy(&self) -> Policy {
+        self.shared.policy
+    }
+
+    /// Size, ETag, version and checksum of one object.
+    ///
+    /// # Errors
+    ///
+    /// [`S3Error`] of kind [`Kind::NoSuchKey`] where there is none. The answer to a HEAD has no
+    /// body, so a denied one does not say why.
+    pub async fn head(&self, bucket: &str, key: &str) -> Result<ObjectHead, S3Error> {
+        let target = format!("s3://{bucket}/{key}");
+        let head = self
+            .retrying("HeadObject", &target, |client| async move {
+                client.head_object().bucket(bucket).key(key).checksum_mode(ChecksumMode::Enabled).send().await
+            })
+            .await?;
+        let checksum = StoredChecksums {
+            crc64nvme: head.checksum_crc64_nvme(),
+            crc32c: head.checksum_crc32_c(),
+            crc32: head.checksum_crc32(),
+            sha256: head.checksum_sha256(),
+            sha1: head.checksum_sha1(),
+            checksum_type: head.checksum_type().map(|kind| kind.as_str()),
+        };
+        Ok(ObjectHead {
+            checksum: trusted(checksum, head.e_tag()),
+            object: Object {
+                key: key.to_owned(),
+                size_bytes: size(head.content_length()),
+                etag: head.e_tag().map(str::to_owned),
+            },
+            // An object from before versioning has the version "null".
+            version: head.version_id().filter(|version| *version != "null").map(str::to_owned),
+        })
+    }
+
+    /// One page of the objects below `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// [`S3Error`], after the retries.
+    pub async fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        delimiter: Option<&str>,
+        continuation: Option<&str>,
+    ) -> Result<Page, S3Error> {
+        let target = format!("s3://{bucket}/{prefix}");
+        let page = self
+            .retrying("ListObjectsV2", &target, |client| async move {
+                client
+                    .list_objects_v2()
+                    .bucket(bucket)
+                    .set_prefix(Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty()))
+                    .set_delimiter(delimiter.map(str::to_owned))
+                    .set_continuation_token(continuation.map(str::to_owned))
+                    .send()
+                    .await
+            })
+            .await?;
+        let next = page.next_continuation_token().filter(|_| page.is_truncated() == Some(true)).map(str::to_owned);
+        let common_prefixes = page.common_prefixes().iter().filter_map(|common| common.prefix().map(str::to_owned));
+        Ok(Page {
+            common_prefixes: common_prefixes.collect(),
+            objects: page
+                .contents()
+                .iter()
+                .filter_map(|object| {
+                    Some(Object {
+                        key: object.key()?.to_owned(),
+                        size_bytes: size(object.size()),
+                        etag: object.e_tag().map(str::to_owned),
+                    })
+                })
+                .collect(),
+            next,
+        })
+    }
+
+    /// Asks once for bytes of an object, and checks that the answer is for exactly those.
+    ///
+    /// # Errors
+    ///
+    /// [`Attempt`]; whether to try again, and from where, is for the caller to decide.
+    pub async fn get(&self, get: Get<'_>) -> Result<Body, Attempt> {
+        match self.get_once(get).await {
+            Err(attempt) if self.denies_versions(&attempt, get) => self.get_once(Get { version: None, ..get }).await,
+            result => result,
+        }
+    }
+
+    /// The error that an attempt becomes when it was the last.
+    pub fn give_up(&self, attempt: Attempt, get: Get<'_>, attempts: u32, elapsed: Duration) -> S3Error {
+        let target = format!("s3://{}/{}", get.bucket, get.key);
+        self.error("GetObject", target, attempt.failure, attempts, elapsed)
+    }
+
+    /// Whether the failure may be for want of `s3:GetObjectVersion`. Said once, then versions are
+    /// left out.
+    fn denies_versions(&self, attempt: &Attempt, get: Get<'_>) -> bool {
+        let denied = get.version.is_some() && attempt.failure.kind == Kind::Denied;
+        if denied && !self.shared.versions_denied.swap(true, Ordering::Relaxed) {
+            tracing::debug!("version ids are denied (s3:GetObjectVersion); going on with If-Match alone");
+        }
+        denied
+    }
+
+    async fn get_once(&self, get: Get<'_>) -> Result<Body, Attempt> {
+        let version = get.version.filter(|_| !self.shared.versions_denied.load(Ordering::Relaxed));
+        let mut request = self
+            .client()
+            .get_object()
+            .bucket(get.bucket)
+            .key(get.key)
+            .set_if_match(get.etag.map(str::to_owned))
+            .set_version_id(version.map(str::to_owned))
+            .set_range(get.range.map(|range| range.header()))
+            .customize();
+        if get.range.is_none() {
+            // As a header and not as the SDK's parameter, which would make the SDK hash the body
+            // a second time.
+            request = request.mutate_request(|request| {
+                request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
+            });
+        }
+        let output = request.send().await.map_err(|error| Attempt { failure: Failure::read(&error) })?;
+        check_answer(&output, get)?;
+        let checksum = StoredChecksums {
+            crc64nvme: output.checksum_crc64_nvme(),
+            crc32c: output.checksum_crc32_c(),
+            crc32: output.checksum_crc32(),
+            sha256: output.checksum_sha256(),
+            sha1: output.checksum_sha1(),
+            checksum_type: output.checksum_type().map(|kind| kind.as_str()),
+        };
+        let checksum = match get.range {
+            // What a range's answer may carry is the range's, or the object's: nothing says which.
+            Some(_) => Verifiability::Absent,
+            None => trusted(checksum, output.e_tag()),
+        };
+        Ok(Body { checksum, stream: output.body })
+    }
+
+    fn client(&self) -> Client {
+        self.shared.client.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Tries until it succeeds, fails for good, or the policy's bounds are reached.
+    async fn retrying<T, E, F>(
+        &self,
+        operation: &'static str,
+        target: &str,
+        send: impl Fn(Client) -> F,
+    ) -> Result<T, S3Error>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+    {
+        let started = Instant::now();
+        let mut backoff = Backoff::new(self.shared.policy);
+        loop {
+            let failure = match send(self.client()).await {
+                Ok(output) => return Ok(output),
+                Err(error) => Failure::read(&error),
+            };
+            if self.learn_region(&failure) {
+                continue;
+            }
+            let attempt = Attempt { failure };
+            let Some(wait) = attempt.wait(&mut backoff, started.elapsed()) else {
+                let attempts = backoff.failures().max(1);
+                let target = target.to_owned();
+                return Err(self.error(operation, target, attempt.failure, attempts, started.elapsed()));
+            };
+            // The first failure is said at once: whoever waits should know what for.
+            if backoff.failures() == 1 {
+                tracing::warn!("{operation} {target}: {attempt}; trying again");
+            } else {
+                tracing::debug!("{operation} {target}: {attempt}; trying again in {wait:?}");
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Signs for the region that the store names, once. A region that is wrong twice is an error.
+    fn learn_region(&self, failure: &Failure) -> bool {
+        let Some(region) = &failure.region else {
+            return false;
+        };
+        let client = self.client();
+        let used = client.config().region().map(Region::to_string);
+        let is_about_region = failure.kind == Kind::Misaddressed || failure.status == Some(400);
+        if !is_about_region
+            || used.as_deref() == Some(region)
+            || self.shared.region_learned.swap(true, Ordering::Relaxed)
+        {
+            return false;
+        }
+        tracing::info!(
+            region,
+            "the bucket is in another region than {}; signing for it from here on",
+            used.unwrap_or_default()
+        );
+        let config = client.config().to_builder().region(Region::new(region.clone())).build();
+        *self.shared.client.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Client::from_conf(config);
+        true
+    }
+
+    fn error(
+        &self,
+        operation: &'static str,
+        target: String,
+        failure: Failure,
+        attempts: u32,
+        elapsed: Duration,
+    ) -> S3Error {
+        S3Error {
+            kind: failure.kind,
+            operation,
+            target,
+            endpoint: self.endpoint(),
+            identity: self.shared.identity.clone(),
+            status: failure.status,
+            code: failure.code,
+            message: failure.message,
+            request_id: failure.request_id,
+            attempts,
+            elapsed,
+            source: failure.source,
+        }
+    }
+}
+
+fn config(connection: &Connection, http: Http, signer: &Signer) -> Config {
+    let region = connection.region.as_ref().map_or(DEFAULT_REGION, |region| &region.value);
+    let mut config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http)
+        .region(Region::new(region.to_owned()))
+        .force_path_style(connection.uses_path_style())
+        .accelerate(connection.accelerate.value)
+        .use_arn_region(true)
+        .disable_s3_express_session_auth(true)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(endpoint) = &connection.endpoint {
+        config = config.endpoint_url(endpoint.value.to_string());
+    }
+    match &signer.provider {
+        Some(provider) => config.credentials_provider(provider.clone()),
+        None => config.allow_no_auth(),
+    }
+    .build()
+}
+
+/// About a minute of patience, because a service mesh may hold back the network for that long
+/// while its sidecar starts; attempts within it as many as fit, unless `S3_MAX_ATTEMPTS` says so.
+fn policy(limits: &Limits) -> Policy {
+    Policy { attempts: limits.max_attempts.unwrap_or(100), patience: Duration::from_secs(60), ..Policy::default() }
+}
+
+/// A CRC without a type, on an object in several parts, may be one of the parts' checksums: older
+/// stores do not say which.
+fn trusted(mut stored: StoredChecksums<'_>, etag: Option<&str>) -> Verifiability {
+    let in_parts = etag.is_some_and(|etag| etag.trim_matches('"').contains('-'));
+    if stored.checksum_type.is_none() && in_parts {
+        stored.crc32 = None;
+        stored.crc32c = None;
+    }
+    stored.verifiability()
+}
+
+/// The answer must be for the bytes that were asked for, of an object of the planned size.
+fn check_answer(output: &GetObjectOutput, get: Get<'_>) -> Result<(), Attempt> {
+    let Some(range) = get.range else {
+        let length = size(output.content_length());
+        if length == get.size_bytes {
+            return Ok(());
+        }
+        return Err(changed(format!(
+            "the object has {length} bytes now, and had {} when it was listed",
+            get.size_bytes
+        )));
+    };
+    let Some(content_range) = output.content_range() else {
+        return Err(Attempt::of_broken("the server ignored the Range header and sent the whole object".to_owned()));
+    };
+    ContentRange::parse(content_range)
+        .and_then(|answer| answer.matches(range, get.size_bytes))
+        .map_err(|error| Attempt::of_broken(error.to_string()))
+}
+
+fn changed(message: String) -> Attempt {
+    let mut failure = Failure::of_broken(HttpError::Broken { host: String::new(), cause: String::new() });
+    failure.source = None;
+    failure.kind = Kind::Changed;
+    failure.retry = None;
+    failure.message = Some(message);
+    Attempt { failure }
+}
+
+/// The SDK's lengths are signed; no length is negative.
+fn size(length: Option<i64>) -> u64 {
+    u64::try_from(length.unwrap_or_default()).unwrap_or_default()
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

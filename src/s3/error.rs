@@ -1,0 +1,254 @@
+//! Why an S3 request failed, in the terms that a user can act on.
+//!
+//! The store's own code, message and request id are kept; what is added is who asked whom for what,
+//! whether another attempt could help, and what to change.
+
+use std::{fmt, time::Duration};
+
+use aws_sdk_s3::{
+    error::{ProvideErrorMetadata, SdkError},
+    operation::RequestId,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use crate::{
+    http::{HttpError, http_error},
+    retry::Kind as RetryKind,
+};
+
+/// What the store, or the way to it, refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No such bucket.
+    NoSuchBucket,
+    /// No such object.
+    NoSuchKey,
+    /// The credentials do not allow it, or are not valid.
+    Denied,
+    /// There are no credentials to sign with.
+    NoCredentials,
+    /// The server's certificate or protocol was refused.
+    TlsRefused,
+    /// The object is no longer the one that was planned.
+    Changed,
+    /// No answer: name, connection or time.
+    Unreachable,
+    /// The store answers that it cannot.
+    Unavailable,
+    /// The bucket lives in another region, or behind another endpoint.
+    Misaddressed,
+    /// What answers does not speak S3, or does not take this request.
+    NotS3,
+}
+
+/// A request that failed for good.
+#[derive(Debug, thiserror::Error)]
+pub struct S3Error {
+    /// What was refused.
+    pub kind: Kind,
+    /// `ListObjectsV2`, `HeadObject` or `GetObject`.
+    pub operation: &'static str,
+    /// The bucket, with the key or prefix: an `s3://` URI.
+    pub target: String,
+    /// Who was asked.
+    pub endpoint: String,
+    /// Who asked: where the credentials come from.
+    pub identity: String,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// The store's error code.
+    pub code: Option<String>,
+    /// The store's words.
+    pub message: Option<String>,
+    /// The store's name for this request, for its operators.
+    pub request_id: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How long it was tried.
+    pub elapsed: Duration,
+    /// What happened below S3.
+    #[source]
+    pub source: Option<HttpError>,
+}
+
+impl fmt::Display for S3Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} at {}", self.operation, self.target, self.endpoint)?;
+        if self.attempts > 1 {
+            write!(f, " failed {} times in {:.0} s", self.attempts, self.elapsed.as_secs_f64())?;
+        } else {
+            f.write_str(" failed")?;
+        }
+        if let Some(status) = self.status {
+            write!(f, ": {status}")?;
+        }
+        if let Some(code) = &self.code {
+            write!(f, " {code}")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, " {message:?}")?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, " (request id {id})")?;
+        }
+        match self.advice() {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl S3Error {
+    /// What to change, where the cause below does not say it already.
+    fn advice(&self) -> Option<String> {
+        let code = self.code.as_deref().unwrap_or_default();
+        let identity = &self.identity;
+        match self.kind {
+            Kind::Denied => Some(match code {
+                "InvalidAccessKeyId" => format!("the store does not know this access key id ({identity})"),
+                "SignatureDoesNotMatch" => format!("the secret access key is not the one of this access key id ({identity}); is there a line break or a blank at its end?"),
+                "RequestTimeTooSkewed" => "the clock of this node and the store's differ by more than 15 minutes".to_owned(),
+                "ExpiredToken" | "ExpiredTokenException" => format!("the session token has expired ({identity})"),
+                "InvalidToken" => format!("the session token is not valid ({identity})"),
+                "InvalidObjectState" => "the object is archived (Glacier); restore it first".to_owned(),
+                _ => format!("asked as: {identity}; it needs s3:GetObject on the objects, and s3:ListBucket on the bucket for a prefix"),
+            }),
+            Kind::NoCredentials => Some("set access_key_id and secret_access_key in the storage-config entry, give the service account a role, or set \"anonymous\": \"true\" for a public bucket".to_owned()),
+            Kind::NoSuchBucket => Some("check the bucket's name and the endpoint".to_owned()),
+            Kind::Changed => Some("the object was replaced while it was read; start again when nobody writes to it".to_owned()),
+            Kind::Misaddressed => Some("set \"region\" (or env AWS_REGION) to the bucket's region, or \"endpoint_url\" to the endpoint that serves it".to_owned()),
+            Kind::NotS3 => Some("is this the S3 API's address, and not a console's or a load balancer's default page?".to_owned()),
+            Kind::NoSuchKey | Kind::TlsRefused | Kind::Unreachable | Kind::Unavailable => None,
+        }
+    }
+}
+
+/// One failed attempt, before it is known whether it was the last.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) kind: Kind,
+    pub(super) status: Option<u16>,
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+    pub(super) request_id: Option<String>,
+    /// The region that the store says the bucket is in.
+    pub(super) region: Option<String>,
+    /// Whether and how to try again.
+    pub(super) retry: Option<RetryKind>,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) source: Option<HttpError>,
+}
+
+impl Failure {
+    /// Reads everything that an SDK error knows.
+    pub(super) fn read<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+    {
+        let mut failure = Self {
+            kind: Kind::NotS3,
+            status: None,
+            code: None,
+            message: None,
+            request_id: None,
+            region: None,
+            retry: None,
+            retry_after: None,
+            source: http_error(error).cloned(),
+        };
+        if let Some(response) = error.raw_response() {
+            failure.read_response(response);
+        }
+        if let SdkError::ServiceError(service) = error {
+            let metadata = service.err().meta();
+            failure.code = metadata.code().map(str::to_owned);
+            failure.message = metadata.message().map(str::to_owned);
+            failure.request_id = service.err().request_id().map(str::to_owned);
+        }
+        if failure.status.is_none() && failure.source.is_none() {
+            // Before the wire: the SDK's words are all there is.
+            failure.message = Some(innermost(error));
+        }
+        failure.judge();
+        failure
+    }
+
+    /// A body that broke off, or an answer that is not what was asked for.
+    pub(super) fn of_broken(source: HttpError) -> Self {
+        let mut failure = Self {
+            kind: Kind::Unreachable,
+            status: None,
+            code: None,
+            message: None,
+            request_id: None,
+            region: None,
+            retry: None,
+            retry_after: None,
+            source: Some(source),
+        };
+        failure.judge();
+        failure
+    }
+
+    fn read_response(&mut self, response: &HttpResponse) {
+        self.status = Some(response.status().as_u16());
+        let header = |name| response.headers().get(name).map(str::to_owned);
+        self.region = header("x-amz-bucket-region");
+        self.retry_after =
+            header("retry-after").and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+        // AuthorizationHeaderMalformed names the region in its body, PermanentRedirect an endpoint.
+        if self.region.is_none()
+            && let Some(body) = response.body().bytes()
+            && let Ok(body) = std::str::from_utf8(body)
+        {
+            self.region = element(body, "Region");
+        }
+    }
+
+    fn judge(&mut self) {
+        if let Some(source) = &self.source {
+            let permanent = source.is_permanent();
+            self.kind = match source {
+                HttpError::CertificateRefused { .. } | HttpError::Handshake { .. } => Kind::TlsRefused,
+                HttpError::Unsendable { .. } => Kind::NotS3,
+                HttpError::Dns { .. }
+                | HttpError::Connect { .. }
+                | HttpError::Timeout { .. }
+                | HttpError::Broken { .. } => Kind::Unreachable,
+            };
+            self.retry = (!permanent).then_some(RetryKind::Transient);
+            return;
+        }
+        let code = self.code.as_deref().unwrap_or_default();
+        (self.kind, self.retry) = match (self.status, code) {
+            (_, "NoSuchBucket") => (Kind::NoSuchBucket, None),
+            (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException")
+            | (Some(301 | 307 | 308), _) => (Kind::Misaddressed, None),
+            // A throttled or slow store says so with a code as well as with a status.
+            (Some(429), _) | (_, "SlowDown" | "ThrottlingException" | "TooManyRequests" | "RequestLimitExceeded") => {
+                (Kind::Unavailable, Some(RetryKind::Throttled))
+            }
+            (_, "RequestTimeout") | (Some(408 | 500..=599), _) => (Kind::Unavailable, Some(RetryKind::Transient)),
+            (Some(401 | 403), _) | (_, "ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId") => (Kind::Denied, None),
+            (Some(404), _) => (Kind::NoSuchKey, None),
+            (Some(412), _) => (Kind::Changed, None),
+            (None, _) => (Kind::NoCredentials, None),
+            (Some(_), _) => (Kind::NotS3, None),
+        };
+    }
+}
+
+/// The text of the first `<name>` element: error bodies are a few lines without attributes.
+fn element(body: &str, name: &str) -> Option<String> {
+    let (_, rest) = body.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
