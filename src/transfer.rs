@@ -42,7 +42,7 @@ use self::{
     memory::Concurrency,
     progress::Progress,
     range::{RangeStream, Version},
-    writer::{Target, blocking},
+    writer::{Buffers, Target, blocking},
 };
 use crate::{
     cgroup,
@@ -111,6 +111,7 @@ pub async fn download(
         permits: Arc::new(Semaphore::new(concurrency.connections)),
         stall_timeout: limits.stall_timeout,
         policy: RangePolicy::default(),
+        buffers: Arc::default(),
         progress,
     });
     let mut files = plan.files;
@@ -147,6 +148,7 @@ struct Engine {
     permits: Arc<Semaphore>,
     stall_timeout: Duration,
     policy: RangePolicy,
+    buffers: Arc<Buffers>,
     progress: Arc<Progress>,
 }
 

@@ -15,7 +15,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, IoSlice},
+    io,
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -263,46 +263,20 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Writes all of `buffers`, one behind the other, at `offset_bytes`.
+    /// Writes all of `bytes` at `offset_bytes`.
     ///
     /// # Errors
     ///
     /// [`VolumeError::Write`] as the system has it.
-    pub fn write_at(&self, buffers: &[impl AsRef<[u8]>], offset_bytes: u64) -> Result<(), VolumeError> {
-        self.write_all_at(buffers, offset_bytes)
+    pub fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
+        self.file
+            .write_all_at(bytes, offset_bytes)
             .map_err(|error| VolumeError::Write { path: self.path.clone(), source: error.into() })
     }
 
     /// How long the file will be.
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes
-    }
-
-    fn write_all_at(&self, buffers: &[impl AsRef<[u8]>], mut offset: u64) -> io::Result<()> {
-        // 16 slices of one TLS record each are one 256 KiB write.
-        for group in buffers.chunks(64) {
-            let slices: Vec<IoSlice<'_>> = group.iter().map(|buffer| IoSlice::new(buffer.as_ref())).collect();
-            let total: usize = slices.iter().map(|slice| slice.len()).sum();
-            let written = loop {
-                match rustix::io::pwritev(&self.file, &slices, offset) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    result => break result?,
-                }
-            };
-            if written < total {
-                // A short write is rare (a signal, a quota): finish it buffer by buffer.
-                let mut skip = written;
-                let mut position = offset + written as u64;
-                for slice in &slices {
-                    let rest = slice.get(skip.min(slice.len())..).unwrap_or_default();
-                    skip = skip.saturating_sub(slice.len());
-                    self.file.write_all_at(rest, position)?;
-                    position += rest.len() as u64;
-                }
-            }
-            offset += total as u64;
-        }
-        Ok(())
     }
 }
 
@@ -345,8 +319,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let volume = ModelVolume::open(root.path()).unwrap();
         let partial = volume.create_partial(6).unwrap();
-        partial.write_at(&[b"def"], 3).unwrap();
-        partial.write_at(&[&b"a"[..], b"bc"], 0).unwrap();
+        partial.write_at(b"def", 3).unwrap();
+        partial.write_at(b"abc", 0).unwrap();
         assert!(!root.path().join("x/y").exists());
         volume.publish(&partial, &path("x/y")).unwrap();
         volume.remove_hidden_directory().unwrap();
@@ -387,7 +361,7 @@ mod tests {
         fs::write(outside.path().join("target"), "theirs").unwrap();
         symlink(outside.path().join("target"), root.path().join("f")).unwrap();
         let partial = volume.create_partial(4).unwrap();
-        partial.write_at(&[b"ours"], 0).unwrap();
+        partial.write_at(b"ours", 0).unwrap();
         volume.publish(&partial, &path("f")).unwrap();
         assert_eq!(fs::read(outside.path().join("target")).unwrap(), b"theirs");
         assert_eq!(fs::read(root.path().join("f")).unwrap(), b"ours");

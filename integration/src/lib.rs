@@ -21,6 +21,7 @@
 
 pub mod connect_proxy;
 pub mod initializer;
+pub mod measure;
 pub mod mounted_volume;
 pub mod pki;
 pub mod s3_server;

@@ -84,7 +84,7 @@ impl<'a> RangeStream<'a> {
             arrived_bytes: 0,
             expected,
             running: expected.map(|expected| Running::new(expected.algorithm())),
-            writer: Writer::new(Arc::clone(&fetch.target), range.offset_bytes()),
+            writer: Writer::new(Arc::clone(&fetch.target), Arc::clone(&fetch.engine.buffers), range),
             backoff: Backoff::new(fetch.engine.store.policy()),
             started: Instant::now(),
         }
@@ -193,7 +193,7 @@ impl<'a> RangeStream<'a> {
             self.arrived_bytes += length;
             self.fetch.count(length);
             self.backoff.progressed(length, self.started.elapsed());
-            self.writer.push(bytes).await.map_err(|error| Ended::Failed(error.into()))?;
+            self.writer.push(&bytes).await.map_err(|error| Ended::Failed(error.into()))?;
         }
     }
 
