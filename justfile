@@ -1,0 +1,38 @@
+# Everything that CI runs, one recipe each. `just check` is what must pass before a commit.
+
+# Formatting, lints, tests, documentation, dependencies.
+check: fmt lint test doc deny
+
+fmt:
+    cargo fmt --all -- --check
+
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The README's second command.
+test:
+    cargo test --workspace --locked
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Advisories, licences, bans, sources; and no second TLS stack, crypto provider or HTTP implementation.
+deny:
+    cargo deny --locked check
+    integration/one-tls-stack.sh
+
+# The README's first command.
+quickstart:
+    cargo quickstart
+
+# Start-up, memory and time of the release binary. Writes below the current directory: run it on a disk, not on a tmpfs.
+bench:
+    cargo run --quiet --package storage-initializer-integration --bin bench
+
+# What changed in the snapshots of messages, one by one.
+review:
+    cargo insta review
+
+# Mutates CA bundles for ten minutes; needs cargo-fuzz and a nightly toolchain.
+fuzz target="ca_bundle" seconds="600":
+    cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
