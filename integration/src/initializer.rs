@@ -169,7 +169,8 @@ fn build(profile: Profile) -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--package", "storage-initializer", "--bin", "storage-initializer"])
+        // The workspace's features are those of `cargo test`, so that no dependency is compiled a second time.
+        .args(["build", "--workspace", "--bin", "storage-initializer"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(package.parent().unwrap_or(package))
         .stderr(Stdio::inherit());
