@@ -2,9 +2,6 @@
 
 use clap::Parser;
 
-/// The exit code of a command line that cannot be read: `EX_USAGE` of BSD's `sysexits.h`.
-pub const USAGE_EXIT_CODE: u8 = 64;
-
 const AFTER_HELP: &str = "\
 Sources are s3://bucket[/key-or-prefix]. Without arguments the source is STORAGE_URI, or STORAGE_PATH in the bucket of the
 storage-config entry, and the destination is MODEL_DIR (default /mnt/models).
@@ -24,6 +21,22 @@ Exit codes:
   77  access denied
   78  the configuration: a setting, an entry, a CA bundle
  143  SIGTERM";
+
+/// A command line that cannot be read. What clap prints is several lines, and the last of them is
+/// not the cause; Kubernetes shows the end.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}; usage: storage-initializer SRC_URI DEST [SRC_URI DEST ...], or --help")]
+pub struct UsageError {
+    reason: String,
+}
+
+impl From<clap::Error> for UsageError {
+    fn from(error: clap::Error) -> Self {
+        let text = error.to_string();
+        let reason = text.lines().next().unwrap_or_default();
+        Self { reason: reason.trim_start_matches("error: ").to_owned() }
+    }
+}
 
 /// Downloads a model from S3-compatible storage onto a volume.
 #[derive(Debug, Parser)]

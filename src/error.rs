@@ -1,12 +1,12 @@
 //! Why a run ended without a model: one variant per stage, and the exit code of each.
 
-use std::error::Error as StdError;
-
 use crate::{
+    cause::one_line,
+    cli::UsageError,
     http::HttpSetupError,
     plan::PlanError,
     s3::{ConnectError, Kind, S3Error},
-    settings::SettingsError,
+    settings::{Problem, SettingsError},
     transfer::TransferError,
     trust_store::TrustError,
     volume::VolumeError,
@@ -15,6 +15,9 @@ use crate::{
 /// Why a run ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The command line.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     /// The settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -58,7 +61,8 @@ impl Error {
     /// signal, as shells have it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(SettingsError::NoSource | SettingsError::Unpaired(_)) => 64,
+            Self::Usage(_) | Self::Settings(SettingsError::NoSource | SettingsError::Unpaired(_)) => 64,
+            Self::Settings(SettingsError::Problems(problems)) if problems.iter().all(Problem::is_of_arguments) => 64,
             Self::Settings(SettingsError::Problems(_)) | Self::Trust(_) | Self::Http(_) => 78,
             Self::Connect(ConnectError::NoCredentials(_)) => 77,
             Self::Connect(ConnectError::Http(_)) => 78,
@@ -75,26 +79,15 @@ impl Error {
 
     /// The whole chain of causes on one line.
     pub fn one_line(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let words = error.to_string();
-            // `transparent` variants say their cause's words themselves.
-            if !line.ends_with(&words) {
-                line.push_str(": ");
-                line.push_str(&words);
-            }
-            cause = error.source();
-        }
-        line.replace(['\r', '\n'], " ")
+        one_line(self)
     }
 }
 
 fn s3_exit_code(error: &S3Error) -> u8 {
-    match error.kind {
+    match error.kind() {
         Kind::NoSuchBucket | Kind::NoSuchKey => 66,
         Kind::Denied | Kind::NoCredentials => 77,
-        Kind::TlsRefused | Kind::Changed => 76,
+        Kind::TlsRefused | Kind::Changed | Kind::WrongBytes => 76,
         Kind::Unreachable | Kind::Unavailable => 69,
         Kind::Misaddressed | Kind::NotS3 => 78,
     }

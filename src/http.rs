@@ -29,6 +29,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 
 use crate::{
+    cause::innermost,
     settings::Limits,
     trust_store::{Refusal, TrustError, TrustStore, explain},
 };
@@ -245,15 +246,6 @@ fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
         };
     }
     None
-}
-
-/// The words of the innermost cause: the layers above it only say that something failed.
-fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// What a name resolved to, in random order: many connections then reach many of the store's front

@@ -1,8 +1,9 @@
 //! What a user sees while it runs: log lines on stderr, plain or JSON; on a terminal a progress bar,
 //! elsewhere a heartbeat.
 //!
-//! Other crates are never logged below `info`: at `debug` and `trace` the AWS SDK and hyper print
-//! requests with their headers, and a session token is one of them.
+//! Other crates are never logged: the AWS SDK and hyper print requests and answers with headers and
+//! bodies, some of them in warnings, and a session token or a metadata service's keys are in there.
+//! What their failures say is in this program's own errors.
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -11,7 +12,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing::{Level, Metadata, level_filters::LevelFilter};
+use tracing::{Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer as _,
     filter::{Targets, filter_fn},
@@ -55,16 +56,15 @@ pub fn start(logging: &Logging) -> (Terminal, Option<String>) {
     let layer = tracing_subscriber::fmt::layer().with_writer(terminal.clone()).with_target(false);
     let layer =
         if logging.json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(is_terminal).boxed() };
-    let filter = filter_fn(may_be_logged);
+    let filter = filter_fn(is_own);
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(targets).with_filter(filter));
     // A second call, as tests make it, keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
     (terminal, complaint)
 }
 
-/// Other crates say little that a user could act on, and below `info` they print requests.
-fn may_be_logged(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with(OWN_TARGET) || *metadata.level() <= Level::WARN
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with(OWN_TARGET)
 }
 
 impl Terminal {

@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
 use storage_initializer::{
-    cli::{Arguments, USAGE_EXIT_CODE},
+    cli::Arguments,
     env::Environment,
     error::Error,
     logging::{self, Terminal},
@@ -16,14 +16,14 @@ use storage_initializer::{
 };
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(usage) => {
-            // Help and version are answers, on stdout and with success.
-            let _ = usage.print();
-            return if usage.use_stderr() { ExitCode::from(USAGE_EXIT_CODE) } else { ExitCode::SUCCESS };
-        }
-    };
+    let arguments = Arguments::try_parse();
+    if let Err(answer) = &arguments
+        && !answer.use_stderr()
+    {
+        // Help and version are answers, on stdout and with success.
+        let _ = answer.print();
+        return ExitCode::SUCCESS;
+    }
     let environment = Environment::of_process();
     let logging = Logging::read(&environment);
     let (terminal, complaint) = logging::start(&logging);
@@ -31,7 +31,9 @@ fn main() -> ExitCode {
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
-    let result = download(&environment, &arguments, &terminal);
+    let result = arguments
+        .map_err(|usage| Error::Usage(usage.into()))
+        .and_then(|arguments| download(&environment, &arguments, &terminal));
     let (message, code) = match &result {
         Ok(report) => (report.to_string(), 0),
         Err(error) => (error.one_line(), error.exit_code()),

@@ -125,16 +125,24 @@ async fn find(store: &S3, source: &S3Uri, filter: &Filter, destination: usize) -
         Target::Prefix(prefix) => below(store, source, prefix, filter, destination).await,
         Target::KeyOrPrefix(key) => {
             let refused = match exact(store, source, key).await? {
-                Exact::Found(head) => return Ok(vec![exact_file(source, head, destination)?]),
-                Exact::Missing => None,
-                Exact::Refused(error) => Some(error),
+                Exact::Found(head) => return Ok(vec![exact_file(source, *head, destination)?]),
+                Exact::Missing => return below(store, source, &format!("{key}/"), filter, destination).await,
+                Exact::Refused(error) => *error,
             };
-            let found = below(store, source, &format!("{key}/"), filter, destination).await;
-            match (found, refused) {
+            let listed = below(store, source, &format!("{key}/"), filter, destination).await;
+            let Err(listing_error) = listed else { return listed };
+            // Only the listing's answer has a body, and the body may have taught the bucket's
+            // region: the object is then asked for once more.
+            if refused.kind() != Kind::Denied
+                && let Exact::Found(head) = exact(store, source, key).await?
+            {
+                return Ok(vec![exact_file(source, *head, destination)?]);
+            }
+            match listing_error {
                 // Without s3:ListBucket a missing key is "denied" as well; but the listing worked,
                 // so the head's refusal is about the object.
-                (Err(PlanError::NotFound { .. }), Some(refused)) => Err(refused.into()),
-                (found, _) => found,
+                PlanError::NotFound { .. } => Err(refused.into()),
+                other => Err(other),
             }
         }
     }
@@ -144,7 +152,7 @@ enum Exact {
     Found(Box<ObjectHead>),
     Missing,
     /// Refused without saying why: the answer to a HEAD has no body. The listing's may.
-    Refused(S3Error),
+    Refused(Box<S3Error>),
 }
 
 async fn exact(store: &S3, source: &S3Uri, key: &str) -> Result<Exact, PlanError> {
@@ -154,26 +162,28 @@ async fn exact(store: &S3, source: &S3Uri, key: &str) -> Result<Exact, PlanError
     }
     match store.head(source.bucket(), key).await {
         Ok(head) => Ok(Exact::Found(Box::new(head))),
-        Err(error) if error.kind == Kind::NoSuchKey => Ok(Exact::Missing),
-        Err(error) if matches!(error.kind, Kind::Denied | Kind::NotS3 | Kind::Misaddressed) => {
-            Ok(Exact::Refused(error))
+        Err(error) if error.kind() == Kind::NoSuchKey => Ok(Exact::Missing),
+        Err(error) if matches!(error.kind(), Kind::Denied | Kind::NotS3 | Kind::Misaddressed) => {
+            Ok(Exact::Refused(Box::new(error)))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn exact_file(source: &S3Uri, head: Box<ObjectHead>, destination: usize) -> Result<PlannedFile, PlanError> {
-    let refused = |key: &str| KeyError::Outside { key: key.to_owned(), prefix: key.to_owned() };
+fn exact_file(source: &S3Uri, head: ObjectHead, destination: usize) -> Result<PlannedFile, PlanError> {
     match relative_path(&head.object.key, &Root::Object)? {
         Mapped::File(path) => Ok(PlannedFile {
             bucket: source.bucket().into(),
             object: head.object.clone(),
-            head: Some(*head),
+            head: Some(head),
             destination,
             path,
         }),
         // A key that ends in `/` is a prefix to the URI, so it never gets here.
-        Mapped::Marker => Err(refused(&head.object.key).into()),
+        Mapped::Marker => {
+            let key = head.object.key;
+            Err(KeyError::Outside { prefix: key.clone(), key }.into())
+        }
     }
 }
 

@@ -32,10 +32,11 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use self::{credentials::Signer, error::Failure};
 use crate::{
+    cause::innermost,
     checksum::{StoredChecksums, Verifiability},
-    http::{Http, HttpError, HttpSetupError, http_error},
+    http::{Http, HttpSetupError},
     ranges::{ByteRange, ContentRange},
-    retry::{Backoff, Policy},
+    retry::{self, Backoff, Policy},
     settings::{Connection, Limits},
 };
 pub use credentials::NoCredentials;
@@ -127,31 +128,42 @@ impl Body {
     ///
     /// [`Attempt`] where the connection broke; what arrived before stays good.
     pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, Attempt> {
-        self.stream.try_next().await.map_err(|error| {
-            let broken = http_error(&error)
-                .cloned()
-                .unwrap_or_else(|| HttpError::Broken { host: "the store".to_owned(), cause: innermost(&error) });
-            Attempt { failure: Failure::of_broken(broken) }
-        })
+        self.stream
+            .try_next()
+            .await
+            .map_err(|error| Attempt::broken(format!("the body broke off: {}", innermost(&error))))
     }
 }
 
 /// One attempt that failed. Whoever asked knows how much had arrived, so it decides about the next.
 #[derive(Debug)]
 pub struct Attempt {
-    failure: Failure,
+    failure: Box<Failure>,
 }
 
 impl Attempt {
-    /// An answer that came, and is not the one that was asked for, or that came too slowly.
-    pub fn of_broken(cause: String) -> Self {
-        let broken = HttpError::Broken { host: "the store".to_owned(), cause };
-        Self { failure: Failure::of_broken(broken) }
+    /// A body that ended early, or came too slowly.
+    pub fn broken(finding: String) -> Self {
+        Self { failure: Failure::of_answer(Kind::Unreachable, Some(retry::Kind::Transient), finding) }
+    }
+
+    /// Other bytes than those that were asked for.
+    pub fn wrong_bytes(finding: String) -> Self {
+        Self { failure: Failure::of_answer(Kind::WrongBytes, Some(retry::Kind::Transient), finding) }
+    }
+
+    fn changed(finding: String) -> Self {
+        Self { failure: Failure::of_answer(Kind::Changed, None, finding) }
     }
 
     /// Whether the object is no longer the one that was planned.
     pub fn is_changed(&self) -> bool {
         self.failure.kind == Kind::Changed
+    }
+
+    /// Whether other bytes came than those that were asked for.
+    pub fn is_wrong_bytes(&self) -> bool {
+        self.failure.kind == Kind::WrongBytes
     }
 
     /// How long to wait before the next attempt, or `None` where there should be none.
@@ -163,13 +175,10 @@ impl Attempt {
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failure = &self.failure;
-        if let Some(source) = &failure.source {
-            return source.fmt(f);
+        match &self.failure.source {
+            Some(source) => source.fmt(f),
+            None => self.failure.fmt(f),
         }
-        let status = failure.status.map(|status| status.to_string());
-        let words = [status.as_deref(), failure.code.as_deref(), failure.message.as_deref()];
-        f.write_str(&words.into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -443,23 +452,18 @@ impl S3 {
         &self,
         operation: &'static str,
         target: String,
-        failure: Failure,
+        failure: Box<Failure>,
         attempts: u32,
         elapsed: Duration,
     ) -> S3Error {
         S3Error {
-            kind: failure.kind,
             operation,
-            target,
-            endpoint: self.endpoint(),
-            identity: self.shared.identity.clone(),
-            status: failure.status,
-            code: failure.code,
-            message: failure.message,
-            request_id: failure.request_id,
+            target: target.into(),
+            endpoint: self.endpoint().into(),
+            identity: self.shared.identity.as_str().into(),
             attempts,
             elapsed,
-            source: failure.source,
+            failure,
         }
     }
 }
@@ -506,44 +510,31 @@ fn trusted(mut stored: StoredChecksums<'_>, etag: Option<&str>) -> Verifiability
     stored.verifiability()
 }
 
-/// The answer must be for the bytes that were asked for, of an object of the planned size.
+/// The answer must be for the bytes that were asked for, of the object as it was planned. The ETag
+/// is looked at as well: not every store and not every cache in front of one heeds `If-Match`.
 fn check_answer(output: &GetObjectOutput, get: Get<'_>) -> Result<(), Attempt> {
+    if let (Some(planned), Some(etag)) = (get.etag, output.e_tag())
+        && planned != etag
+    {
+        return Err(Attempt::changed(format!("the object has ETag {etag} now, and had {planned}")));
+    }
     let Some(range) = get.range else {
         let length = size(output.content_length());
         if length == get.size_bytes {
             return Ok(());
         }
-        return Err(changed(format!(
-            "the object has {length} bytes now, and had {} when it was listed",
-            get.size_bytes
-        )));
+        return Err(Attempt::changed(format!("the object has {length} bytes now, and had {}", get.size_bytes)));
     };
     let Some(content_range) = output.content_range() else {
-        return Err(Attempt::of_broken("the server ignored the Range header and sent the whole object".to_owned()));
+        let finding = format!("the server ignored the Range header ({range}) and sent the whole object");
+        return Err(Attempt::wrong_bytes(finding));
     };
     ContentRange::parse(content_range)
         .and_then(|answer| answer.matches(range, get.size_bytes))
-        .map_err(|error| Attempt::of_broken(error.to_string()))
-}
-
-fn changed(message: String) -> Attempt {
-    let mut failure = Failure::of_broken(HttpError::Broken { host: String::new(), cause: String::new() });
-    failure.source = None;
-    failure.kind = Kind::Changed;
-    failure.retry = None;
-    failure.message = Some(message);
-    Attempt { failure }
+        .map_err(|error| Attempt::wrong_bytes(error.to_string()))
 }
 
 /// The SDK's lengths are signed; no length is negative.
 fn size(length: Option<i64>) -> u64 {
     u64::try_from(length.unwrap_or_default()).unwrap_or_default()
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -17,6 +17,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use origin::{EntryName, Origin, Sourced};
 
 use crate::{
+    cause::one_line,
     env::Environment,
     filter::{Filter, FilterError},
     mount::MountError,
@@ -225,7 +226,7 @@ impl Logging {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The mounted Secret cannot be read.
-    #[error("storage-config directory{}: {source}", .variable.map_or(String::new(), |name| format!(" (env {name})")))]
+    #[error("storage-config Secret{}", .variable.map_or(String::new(), |name| format!(" (env {name})")))]
     StorageConfigDir {
         /// The variable that names it; `None` for the default directory.
         variable: Option<&'static str>,
@@ -259,7 +260,7 @@ pub enum Problem {
         source: EntryError,
     },
     /// A storage that this program does not download from.
-    #[error("{origin}: type {value:?} is not supported; this initializer downloads from \"s3\" only")]
+    #[error("{origin}: {value:?} is not supported; this initializer downloads from \"s3\" only")]
     UnknownType {
         /// The type.
         value: String,
@@ -300,16 +301,20 @@ pub enum Problem {
     )]
     NoBucket,
     /// One half of a key pair.
-    #[error(
-        "{present} is set ({origin}), but {missing} is not; set both, or neither to use the default AWS credential chain"
-    )]
+    #[error("{origin} is set, but {missing} is not; set both, or neither to use the default AWS credential chain")]
     HalfAKeyPair {
-        /// The half there is.
-        present: &'static str,
-        /// Where it was read.
+        /// Where the half that there is was read.
         origin: Origin,
         /// The half there is not.
         missing: &'static str,
+    },
+    /// A credential that no request can carry; the SDK would panic on it. Never shown.
+    #[error(
+        "{origin} holds a line break or another character that no credential has; was it encoded or pasted wrongly?"
+    )]
+    Unprintable {
+        /// Where it was read.
+        origin: Origin,
     },
     /// A value outside its bounds.
     #[error("{origin}: {value:?} is not {expected}")]
@@ -321,9 +326,14 @@ pub enum Problem {
         /// What it should be.
         expected: &'static str,
     },
-    /// An allow or ignore pattern that cannot be read.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
+    /// Allow or ignore patterns that cannot be read.
+    #[error("env {variable}: {source}")]
+    Filter {
+        /// The variable.
+        variable: &'static str,
+        /// Why.
+        source: FilterError,
+    },
     /// Web identity without its other half.
     #[error("env {present} is set, but env {missing} is not; web identity needs both")]
     HalfAWebIdentity {
@@ -332,6 +342,13 @@ pub enum Problem {
         /// The variable there is not.
         missing: &'static str,
     },
+}
+
+impl Problem {
+    /// Whether the command line is what has to change, and no setting.
+    pub fn is_of_arguments(&self) -> bool {
+        matches!(self, Self::Uri { origin: Origin::Argument, .. })
+    }
 }
 
 fn listed(present: &[String]) -> String {
@@ -365,12 +382,12 @@ struct Problems<'a>(&'a [Problem]);
 impl fmt::Display for Problems<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            [only] => write!(f, "{only}"),
+            [only] => f.write_str(&one_line(only)),
             problems => {
                 write!(f, "{} problems in the configuration:", problems.len())?;
                 for (index, problem) in problems.iter().enumerate() {
                     let separator = if index == 0 { "" } else { ";" };
-                    write!(f, "{separator} ({}) {problem}", index + 1)?;
+                    write!(f, "{separator} ({}) {}", index + 1, one_line(problem))?;
                 }
                 Ok(())
             }
@@ -436,8 +453,16 @@ impl<'a> Reader<'a> {
         self.layers.warnings.push(warning);
     }
 
-    fn text(&self, names: Names) -> Option<Sourced<String>> {
-        self.layers.find(names).map(|found| found.map(str::to_owned))
+    /// A value of one line. What `echo` and a YAML block leave around it belongs to no such value.
+    fn text(&mut self, names: Names) -> Option<Sourced<String>> {
+        let found = self.layers.find(names)?;
+        let text = found.value.trim().to_owned();
+        let is_trimmed = text.len() < found.value.len();
+        let origin = found.origin;
+        if is_trimmed {
+            self.warn(format!("{origin}: blanks or line breaks around the value are ignored; remove them"));
+        }
+        (!text.is_empty()).then(|| Sourced::new(text, origin))
     }
 
     fn sources(&self, arguments: &[String]) -> Result<Vec<Source>, SettingsError> {
@@ -613,36 +638,56 @@ impl<'a> Reader<'a> {
         if anonymous.value {
             return Credentials::Anonymous(anonymous.origin);
         }
-        let half = |present, origin, missing| Problem::HalfAKeyPair { present, origin, missing };
-        match (self.text(ID), self.text(SECRET)) {
-            (Some(id), Some(secret)) => Credentials::Keys {
-                session_token: self.session_token(&id.origin),
-                access_key_id: id.map(Secret::from),
-                secret_access_key: Secret::from(secret.value),
-            },
+        match (self.credential(ID), self.credential(SECRET)) {
+            (Some(id), Some(secret)) => {
+                self.warn_of_mixed_pair(&id.origin, &secret.origin);
+                Credentials::Keys {
+                    session_token: self.session_token(&id.origin),
+                    access_key_id: id,
+                    secret_access_key: secret.value,
+                }
+            }
             (Some(id), None) => {
-                let problem = half("access_key_id", id.origin, "secret_access_key");
-                self.problems.push(problem);
+                let missing = "secret_access_key (AWS_SECRET_ACCESS_KEY)";
+                self.problems.push(Problem::HalfAKeyPair { origin: id.origin, missing });
                 Credentials::Chain
             }
             (None, Some(secret)) => {
-                let problem = half("secret_access_key", secret.origin, "access_key_id");
-                self.problems.push(problem);
+                let missing = "access_key_id (AWS_ACCESS_KEY_ID)";
+                self.problems.push(Problem::HalfAKeyPair { origin: secret.origin, missing });
                 Credentials::Chain
             }
             (None, None) => Credentials::Chain,
         }
     }
 
+    fn credential(&mut self, names: Names) -> Option<Sourced<Secret>> {
+        let text = self.text(names)?;
+        if !text.value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.problems.push(Problem::Unprintable { origin: text.origin.clone() });
+        }
+        Some(text.map(Secret::from))
+    }
+
+    /// Field by field, later wins: so the halves may meet from two layers, which is seldom meant. An
+    /// override that replaces one half is.
+    fn warn_of_mixed_pair(&mut self, id: &Origin, secret: &Origin) {
+        let is_override =
+            |origin: &Origin| matches!(origin, Origin::Entry { entry: EntryName::StorageOverrideConfig, .. });
+        if Layers::height(id) != Layers::height(secret) && !is_override(id) && !is_override(secret) {
+            self.warn(format!("the two halves of the key pair come from different places: {id}; {secret}"));
+        }
+    }
+
     /// A session token belongs to the key that it was issued with, so one from a lower layer than
     /// the key's is another key's.
     fn session_token(&mut self, key: &Origin) -> Option<Secret> {
-        let token = self.text(named(&["AWS_SESSION_TOKEN"], Field::SessionToken))?;
+        let token = self.credential(named(&["AWS_SESSION_TOKEN"], Field::SessionToken))?;
         if Layers::height(&token.origin) < Layers::height(key) {
             self.warn(format!("the session token from {} is not used: the access key comes from {key}", token.origin));
             return None;
         }
-        Some(Secret::from(token.value))
+        Some(token.value)
     }
 
     fn web_identity(&mut self) -> Option<WebIdentity> {
@@ -673,7 +718,7 @@ impl<'a> Reader<'a> {
             None => Sourced::default(PathBuf::from(DEFAULT_CA_BUNDLE_DIR)),
         };
         Trust {
-            certificate: self.text(named(&[], Field::Certificate)),
+            certificate: self.layers.find(named(&[], Field::Certificate)).map(|found| found.map(str::to_owned)),
             ca_bundle: self.text(named(&["AWS_CA_BUNDLE"], Field::CaBundle)),
             configmap_name: self.text(named(&["CA_BUNDLE_CONFIGMAP_NAME"], Field::CabundleConfigmap)),
             configmap_dir,
@@ -732,13 +777,15 @@ impl<'a> Reader<'a> {
 
     fn filter(&mut self) -> Filter {
         let patterns = |name| self.environment.value(name);
-        match Filter::parse(patterns("STORAGE_ALLOW_PATTERNS"), patterns("STORAGE_IGNORE_PATTERNS")) {
-            Ok(filter) => filter,
-            Err(problem) => {
-                self.problems.push(problem.into());
-                Filter::default()
-            }
-        }
+        let (allow, ignore) = ("STORAGE_ALLOW_PATTERNS", "STORAGE_IGNORE_PATTERNS");
+        // Each by itself first, because both may be wrong.
+        let checked = [(allow, Filter::parse(patterns(allow), None)), (ignore, Filter::parse(None, patterns(ignore)))];
+        let wrong = checked.into_iter().filter_map(|(variable, filter)| {
+            let source = filter.err()?;
+            Some(Problem::Filter { variable, source })
+        });
+        self.problems.extend(wrong);
+        Filter::parse(patterns(allow), patterns(ignore)).unwrap_or_default()
     }
 
     /// `true`/`1` and `false`/`0`. KServe takes any other text as the default, so it is a warning.
@@ -767,7 +814,7 @@ impl<'a> Reader<'a> {
         is_in_bounds: impl Fn(&T) -> bool,
     ) -> Option<T> {
         let text = self.text(names)?;
-        let number = text.value.trim().parse().ok().filter(is_in_bounds);
+        let number = text.value.parse().ok().filter(is_in_bounds);
         if number.is_none() {
             self.problems.push(Problem::Value { origin: text.origin, value: text.value, expected });
         }

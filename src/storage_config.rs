@@ -232,8 +232,16 @@ fn kind(value: &Value) -> &'static str {
 
 /// The usual causes of broken entries, told from serde_json's message and the place it names.
 fn hint(text: &str, error: &serde_json::Error) -> Option<&'static str> {
-    if text.trim().is_empty() {
+    let text = text.trim_start();
+    if text.is_empty() {
         return Some("the value is empty");
+    }
+    // The beginning of `{"` in base64.
+    if text.starts_with("eyJ") || text.starts_with("ewo") {
+        return Some("it is still base64: encode it once under \"data\", or not at all under \"stringData\"");
+    }
+    if !text.starts_with(['{', '[']) {
+        return Some("an entry is a JSON object such as {\"type\": \"s3\", ...}");
     }
     let message = error.to_string();
     let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or("");
@@ -246,6 +254,8 @@ fn hint(text: &str, error: &serde_json::Error) -> Option<&'static str> {
         Some("JSON has no comments: remove them")
     } else if at.starts_with('\'') {
         Some("JSON strings stand in double quotes")
+    } else if message.starts_with("key must be a string") {
+        Some("field names stand in double quotes")
     } else if message.starts_with("expected `,` or `}`") {
         Some("a comma is missing between two fields, or a quote inside a value is not written as \\\"")
     } else if message.starts_with("EOF while parsing") {

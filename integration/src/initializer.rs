@@ -7,7 +7,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
@@ -36,6 +37,7 @@ pub struct Initializer {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     current_dir: Option<PathBuf>,
+    uid: Option<u32>,
     limit: Duration,
 }
 
@@ -63,6 +65,7 @@ impl Initializer {
             arguments: Vec::new(),
             environment: Vec::new(),
             current_dir: None,
+            uid: None,
             limit: RUN_LIMIT,
         }
     }
@@ -88,6 +91,12 @@ impl Initializer {
     /// Sets the working directory.
     pub fn current_dir(mut self, path: &Path) -> Self {
         self.current_dir = Some(path.to_owned());
+        self
+    }
+
+    /// Runs as this user and group, without supplementary groups; only root can ask for another user.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
         self
     }
 
@@ -121,6 +130,12 @@ impl Initializer {
             .stderr(Stdio::piped());
         if let Some(current_dir) = &self.current_dir {
             command.current_dir(current_dir);
+        }
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+            let world = fs::Permissions::from_mode(0o777);
+            fs::set_permissions(directory.path(), world.clone()).expect("open the termination log's directory");
+            fs::set_permissions(&termination_log, world).expect("open the termination log");
         }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("run {}: {error}", self.program.display()));
         let stdout = Output::of(child.stdout.take().expect("stdout is a pipe"));
@@ -169,7 +184,8 @@ fn build(profile: Profile) -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--package", "storage-initializer", "--bin", "storage-initializer"])
+        // The workspace's features are those of `cargo test`, so that no dependency is compiled a second time.
+        .args(["build", "--workspace", "--bin", "storage-initializer"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(package.parent().unwrap_or(package))
         .stderr(Stdio::inherit());

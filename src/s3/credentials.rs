@@ -18,6 +18,7 @@ use aws_credential_types::{
 use aws_sdk_s3::config::Region;
 
 use crate::{
+    cause::innermost,
     http::{Http, http_error},
     settings::{Connection, Credentials, WebIdentity},
 };
@@ -115,11 +116,12 @@ fn cause(error: &CredentialsError) -> String {
     if let Some(http) = http_error(error) {
         return http.to_string();
     }
-    let mut error: &dyn std::error::Error = error;
-    while let Some(source) = error.source() {
-        error = source;
+    let cause = innermost(error);
+    // The SDK lists each member of the chain with "was not enabled".
+    if cause.starts_with("no credentials found in chain") {
+        return "none of them is set up here".to_owned();
     }
-    error.to_string()
+    cause.trim_end_matches('.').to_owned()
 }
 
 /// Hands out the keys that were found at the start, then asks for fresh ones as they expire.

@@ -12,6 +12,7 @@ use aws_sdk_s3::{
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::{
+    cause::innermost,
     http::{HttpError, http_error},
     retry::Kind as RetryKind,
 };
@@ -39,36 +40,27 @@ pub enum Kind {
     Misaddressed,
     /// What answers does not speak S3, or does not take this request.
     NotS3,
+    /// Other bytes than those that were asked for.
+    WrongBytes,
 }
 
 /// A request that failed for good.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub struct S3Error {
-    /// What was refused.
-    pub kind: Kind,
     /// `ListObjectsV2`, `HeadObject` or `GetObject`.
-    pub operation: &'static str,
+    pub(super) operation: &'static str,
     /// The bucket, with the key or prefix: an `s3://` URI.
-    pub target: String,
+    pub(super) target: Box<str>,
     /// Who was asked.
-    pub endpoint: String,
+    pub(super) endpoint: Box<str>,
     /// Who asked: where the credentials come from.
-    pub identity: String,
-    /// HTTP status.
-    pub status: Option<u16>,
-    /// The store's error code.
-    pub code: Option<String>,
-    /// The store's words.
-    pub message: Option<String>,
-    /// The store's name for this request, for its operators.
-    pub request_id: Option<String>,
+    pub(super) identity: Box<str>,
     /// How often it was tried.
-    pub attempts: u32,
+    pub(super) attempts: u32,
     /// How long it was tried.
-    pub elapsed: Duration,
-    /// What happened below S3.
-    #[source]
-    pub source: Option<HttpError>,
+    pub(super) elapsed: Duration,
+    /// How it failed the last time.
+    pub(super) failure: Box<Failure>,
 }
 
 impl fmt::Display for S3Error {
@@ -79,17 +71,8 @@ impl fmt::Display for S3Error {
         } else {
             f.write_str(" failed")?;
         }
-        if let Some(status) = self.status {
-            write!(f, ": {status}")?;
-        }
-        if let Some(code) = &self.code {
-            write!(f, " {code}")?;
-        }
-        if let Some(message) = &self.message {
-            write!(f, " {message:?}")?;
-        }
-        if let Some(id) = &self.request_id {
-            write!(f, " (request id {id})")?;
+        if self.failure.has_words() {
+            write!(f, ": {}", self.failure)?;
         }
         match self.advice() {
             Some(advice) => write!(f, "; {advice}"),
@@ -98,15 +81,26 @@ impl fmt::Display for S3Error {
     }
 }
 
+impl std::error::Error for S3Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure.source.as_ref().map(|source| source as _)
+    }
+}
+
 impl S3Error {
+    /// What was refused.
+    pub fn kind(&self) -> Kind {
+        self.failure.kind
+    }
+
     /// What to change, where the cause below does not say it already.
     fn advice(&self) -> Option<String> {
-        let code = self.code.as_deref().unwrap_or_default();
+        let code = self.failure.code.as_deref().unwrap_or_default();
         let identity = &self.identity;
-        match self.kind {
+        match self.kind() {
             Kind::Denied => Some(match code {
-                "InvalidAccessKeyId" => format!("the store does not know this access key id ({identity})"),
-                "SignatureDoesNotMatch" => format!("the secret access key is not the one of this access key id ({identity}); is there a line break or a blank at its end?"),
+                "InvalidAccessKeyId" => format!("the store does not know this access key id ({identity}); a temporary one needs its session_token as well"),
+                "SignatureDoesNotMatch" => format!("the secret access key is not the one of this access key id ({identity})"),
                 "RequestTimeTooSkewed" => "the clock of this node and the store's differ by more than 15 minutes".to_owned(),
                 "ExpiredToken" | "ExpiredTokenException" => format!("the session token has expired ({identity})"),
                 "InvalidToken" => format!("the session token is not valid ({identity})"),
@@ -118,6 +112,7 @@ impl S3Error {
             Kind::Changed => Some("the object was replaced while it was read; start again when nobody writes to it".to_owned()),
             Kind::Misaddressed => Some("set \"region\" (or env AWS_REGION) to the bucket's region, or \"endpoint_url\" to the endpoint that serves it".to_owned()),
             Kind::NotS3 => Some("is this the S3 API's address, and not a console's or a load balancer's default page?".to_owned()),
+            Kind::WrongBytes => Some("does a proxy or a cache between this pod and the store not pass on Range requests?".to_owned()),
             Kind::NoSuchKey | Kind::TlsRefused | Kind::Unreachable | Kind::Unavailable => None,
         }
     }
@@ -129,7 +124,10 @@ pub(super) struct Failure {
     pub(super) kind: Kind,
     pub(super) status: Option<u16>,
     pub(super) code: Option<String>,
+    /// The store's words.
     pub(super) message: Option<String>,
+    /// What is wrong with an answer, in this program's words.
+    pub(super) finding: Option<String>,
     pub(super) request_id: Option<String>,
     /// The region that the store says the bucket is in.
     pub(super) region: Option<String>,
@@ -139,23 +137,26 @@ pub(super) struct Failure {
     pub(super) source: Option<HttpError>,
 }
 
+/// The store's own words; what happened below S3 is the source.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.map(|status| status.to_string());
+        let message = self.message.as_ref().map(|message| format!("{message:?}"));
+        let id = self.request_id.as_ref().map(|id| format!("(request id {id})"));
+        let words: Vec<&str> =
+            [&status, &self.code, &message, &self.finding, &id].into_iter().flatten().map(String::as_str).collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
 impl Failure {
     /// Reads everything that an SDK error knows.
-    pub(super) fn read<E>(error: &SdkError<E, HttpResponse>) -> Self
+    pub(super) fn read<E>(error: &SdkError<E, HttpResponse>) -> Box<Self>
     where
         E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
     {
-        let mut failure = Self {
-            kind: Kind::NotS3,
-            status: None,
-            code: None,
-            message: None,
-            request_id: None,
-            region: None,
-            retry: None,
-            retry_after: None,
-            source: http_error(error).cloned(),
-        };
+        let mut failure = Self::new(Kind::NotS3, None);
+        failure.source = http_error(error).cloned();
         if let Some(response) = error.raw_response() {
             failure.read_response(response);
         }
@@ -167,27 +168,34 @@ impl Failure {
         }
         if failure.status.is_none() && failure.source.is_none() {
             // Before the wire: the SDK's words are all there is.
-            failure.message = Some(innermost(error));
+            failure.finding = Some(innermost(error));
         }
         failure.judge();
-        failure
+        Box::new(failure)
     }
 
     /// A body that broke off, or an answer that is not what was asked for.
-    pub(super) fn of_broken(source: HttpError) -> Self {
-        let mut failure = Self {
-            kind: Kind::Unreachable,
+    pub(super) fn of_answer(kind: Kind, retry: Option<RetryKind>, finding: String) -> Box<Self> {
+        Box::new(Self { finding: Some(finding), ..Self::new(kind, retry) })
+    }
+
+    fn new(kind: Kind, retry: Option<RetryKind>) -> Self {
+        Self {
+            kind,
             status: None,
             code: None,
             message: None,
+            finding: None,
             request_id: None,
             region: None,
-            retry: None,
+            retry,
             retry_after: None,
-            source: Some(source),
-        };
-        failure.judge();
-        failure
+            source: None,
+        }
+    }
+
+    fn has_words(&self) -> bool {
+        self.status.is_some() || self.code.is_some() || self.message.is_some() || self.finding.is_some()
     }
 
     fn read_response(&mut self, response: &HttpResponse) {
@@ -243,12 +251,4 @@ fn element(body: &str, name: &str) -> Option<String> {
     let (_, rest) = body.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -228,5 +228,7 @@ impl<'a> Layers<'a> {
 /// Whether a file of a mounted Secret is one variable of an OpenShift data connection or of a
 /// KServe service-account secret, rather than an entry.
 fn is_variable(key: &str) -> bool {
-    key.starts_with("AWS_") || key.starts_with("S3_") || key.starts_with("aws")
+    // KServe's own names in full: an entry may well be called `aws-production`.
+    const KSERVE: [&str; 3] = ["awsAccessKeyID", "awsSecretAccessKey", "awsAnonymousCredential"];
+    key.starts_with("AWS_") || key.starts_with("S3_") || KSERVE.contains(&key)
 }

@@ -19,6 +19,10 @@ use crate::{
 /// A body slower than this is stalled. A kilobyte a second is no transfer, on any network.
 const LEAST_BYTES_PER_SECOND: u64 = 1024;
 
+/// How often other bytes may come than those that were asked for. It is a proxy's or a store's
+/// habit, and seldom passes; the minute that an unreachable store is given would be wasted on it.
+const MAX_WRONG_ANSWERS: u32 = 3;
+
 /// The state of an object that its bytes are read from.
 #[derive(Clone, Debug)]
 pub(super) struct Version {
@@ -61,6 +65,7 @@ pub(super) struct RangeStream<'a> {
     running: Option<Running>,
     pub(super) writer: Writer,
     backoff: Backoff,
+    wrong_answers: u32,
     started: Instant,
 }
 
@@ -86,6 +91,7 @@ impl<'a> RangeStream<'a> {
             running: expected.map(|expected| Running::new(expected.algorithm())),
             writer: Writer::new(Arc::clone(&fetch.target), Arc::clone(&fetch.engine.buffers), range),
             backoff: Backoff::new(fetch.engine.store.policy()),
+            wrong_answers: 0,
             started: Instant::now(),
         }
     }
@@ -107,8 +113,10 @@ impl<'a> RangeStream<'a> {
             if attempt.is_changed() {
                 return Err(Failed::Changed);
             }
+            self.wrong_answers += u32::from(attempt.is_wrong_bytes());
             let elapsed = self.started.elapsed();
-            let Some(wait) = attempt.wait(&mut self.backoff, elapsed) else {
+            let wait = attempt.wait(&mut self.backoff, elapsed).filter(|_| self.wrong_answers < MAX_WRONG_ANSWERS);
+            let Some(wait) = wait else {
                 let attempts = self.backoff.failures().max(1);
                 let get = self.get(Some(rest));
                 return Err(self.fetch.engine.store.give_up(attempt, get, attempts, elapsed).into());
@@ -167,7 +175,7 @@ impl<'a> RangeStream<'a> {
                         self.arrived_bytes - window_began_at,
                         window.as_secs_f32()
                     );
-                    return Err(Ended::Attempt(Attempt::of_broken(cause)));
+                    return Err(Ended::Attempt(Attempt::broken(cause)));
                 }
                 Next::Tick => {
                     window_began_at = self.arrived_bytes;
@@ -178,14 +186,14 @@ impl<'a> RangeStream<'a> {
                 Next::Body(Ok(None)) if self.left() == 0 => return Ok(()),
                 Next::Body(Ok(None)) => {
                     let cause = format!("the body ended {} bytes early", self.left());
-                    return Err(Ended::Attempt(Attempt::of_broken(cause)));
+                    return Err(Ended::Attempt(Attempt::broken(cause)));
                 }
                 Next::Body(Err(attempt)) => return Err(Ended::Attempt(attempt)),
             };
             let length = bytes.len() as u64;
             if length > self.left() {
-                let cause = "more bytes arrived than were asked for".to_owned();
-                return Err(Ended::Attempt(Attempt::of_broken(cause)));
+                let finding = "more bytes arrived than were asked for".to_owned();
+                return Err(Ended::Attempt(Attempt::wrong_bytes(finding)));
             }
             if let Some(running) = &mut self.running {
                 running.update(&bytes);
