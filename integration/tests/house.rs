@@ -8,7 +8,23 @@ use std::{
 
 /// Every module of `src/` with its floor, from the ground up.
 const FLOORS: [(u8, &[&str]); 9] = [
-    (0, &["cgroup", "checksum", "destination", "env", "filter", "mount", "ranges", "retry", "secret", "units", "uri"]),
+    (
+        0,
+        &[
+            "cause",
+            "cgroup",
+            "checksum",
+            "destination",
+            "env",
+            "filter",
+            "mount",
+            "ranges",
+            "retry",
+            "secret",
+            "units",
+            "uri",
+        ],
+    ),
     (1, &["storage_config", "volume"]),
     (2, &["settings"]),
     (3, &["trust_store"]),
