@@ -9,6 +9,7 @@
 //! 4. [`initializer`] runs the binary with an empty environment plus what the test says, and bounds its time.
 //! 5. [`connect_proxy`] leads any host name to the server, where a test needs one that does not resolve.
 //! 6. [`tree`] reads the destination, hidden entries and all, and compares it with the objects.
+//! 7. [`scene`] is all of these at once, for the tests of trust: one model, one pod, one run.
 //!
 //! The harness knows the product by its command line, environment, exit code and output only: it does not link it, so
 //! every promise is tested as a user meets it. Nothing sleeps: where a test must act in the middle of something, a
@@ -24,4 +25,5 @@ pub mod initializer;
 pub mod mounted_volume;
 pub mod pki;
 pub mod s3_server;
+pub mod scene;
 pub mod tree;
