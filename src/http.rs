@@ -203,14 +203,23 @@ impl Http {
             rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
                 "the server speaks plain HTTP on this port; write the endpoint with http://, or use the port that speaks TLS".to_owned()
             }
-            rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion)
-            | rustls::Error::PeerIncompatible(_) => format!(
-                "the server speaks only old TLS; this client needs TLS 1.2 or 1.3 with a modern cipher suite ({error})"
-            ),
+            rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => {
+                "the server speaks only old TLS; enable TLS 1.2 or 1.3 on it".to_owned()
+            }
+            rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(rustls::AlertDescription::InsufficientSecurity) => {
+                "the server has no TLS version or cipher suite that this client has; enable TLS 1.3 on it, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20".to_owned()
+            }
+            rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure) => {
+                "the server ended the handshake: it has no cipher suite that this client has, or it wants a client certificate, which S3 does not have; enable TLS 1.3 on it, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or use a port without client certificates".to_owned()
+            }
+            rustls::Error::AlertReceived(rustls::AlertDescription::UnrecognisedName) => {
+                "the server does not know this host name; check the endpoint's spelling and the routes in front of the store".to_owned()
+            }
             rustls::Error::AlertReceived(
                 rustls::AlertDescription::CertificateRequired
                 | rustls::AlertDescription::BadCertificate,
-            ) => format!("the server wants a client certificate, which S3 endpoints do not ({error})"),
+            ) => "the server wants a client certificate, which S3 does not have; use the port that is meant for clients outside of a service mesh".to_owned(),
             _ => error.to_string(),
         };
         HttpError::Handshake { host, explanation }

@@ -95,7 +95,9 @@ fn read_trust(settings: &Settings) -> Result<TrustStore, Error> {
     let trust = &settings.trust;
     if !settings.connection.is_tls() {
         if trust.certificate.is_some() || trust.ca_bundle.is_some() || trust.configmap_name.is_some() {
-            tracing::warn!("the endpoint is http://, so the CA that is configured is not used");
+            tracing::warn!(
+                "the endpoint is http://, so the CA that is configured is not used; write https:// if the store speaks TLS"
+            );
         }
         return Ok(TrustStore::empty(true));
     }

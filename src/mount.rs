@@ -9,8 +9,9 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// A ConfigMap or Secret holds at most 1 MiB; a file beyond this is not one of theirs.
@@ -20,11 +21,16 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// the Secret, minutes apart, so a second try all but always suffices.
 const MAX_READS: u32 = 5;
 
+/// How long to wait before that: a swap is a rename, over in much less.
+const REREAD_AFTER: Duration = Duration::from_millis(5);
+
 /// The keys of a mounted Secret or ConfigMap with their content, from one version of it.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Mount {
     directory: PathBuf,
+    keys: Vec<String>,
     files: BTreeMap<String, Vec<u8>>,
+    unreadable: BTreeMap<String, MountError>,
 }
 
 /// Why a mounted directory could not be read.
@@ -85,16 +91,33 @@ impl Mount {
     /// [`MountError::Missing`] where there is no such directory; the other variants where it, or a
     /// file in it, cannot be read.
     pub fn read(directory: &Path) -> Result<Self, MountError> {
-        for _ in 0..MAX_READS {
+        let mut mount = Self::read_keys(directory, |keys| keys.to_vec())?;
+        match mount.unreadable.pop_first() {
+            Some((_, error)) => Err(error),
+            None => Ok(mount),
+        }
+    }
+
+    /// Reads the names of all keys and the content of those that `choose` picks, all of one
+    /// version. A CA beside a private key is so read without the key, and one key that may not be
+    /// read does not cost the others: see [`Self::unreadable`].
+    ///
+    /// # Errors
+    ///
+    /// [`MountError::Missing`] where there is no such directory; the other variants where it cannot
+    /// be read.
+    pub fn read_keys(directory: &Path, choose: impl Fn(&[String]) -> Vec<String>) -> Result<Self, MountError> {
+        for attempt in 0..MAX_READS {
+            if attempt > 0 {
+                std::thread::sleep(REREAD_AFTER);
+            }
             let version = current_version(directory)?;
-            let read = read_files(version.as_deref().unwrap_or(directory));
+            let read = read_version(directory, version.as_deref().unwrap_or(directory), &choose);
             if current_version(directory)? != version {
                 continue;
             }
             match read {
-                Ok(files) => {
-                    return Ok(Self { directory: directory.to_owned(), files });
-                }
+                Ok(mount) => return Ok(mount),
                 Err(error) if error.is_vanished() => {}
                 Err(error) => return Err(error),
             }
@@ -107,19 +130,24 @@ impl Mount {
         self.files.get(key).map(Vec::as_slice)
     }
 
-    /// All keys with their content, in the order of their names.
+    /// All keys that were read with their content, in the order of their names.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.files.iter().map(|(key, content)| (key.as_str(), content.as_slice()))
     }
 
-    /// The names of the keys, in order.
+    /// The keys that were to be read and cannot be, each with the reason.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&str, &MountError)> {
+        self.unreadable.iter().map(|(key, error)| (key.as_str(), error))
+    }
+
+    /// The names of all keys, in order, read or not.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.files.keys().map(String::as_str)
+        self.keys.iter().map(String::as_str)
     }
 
     /// Whether there is no key at all: an optional Secret or ConfigMap that does not exist.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.keys.is_empty()
     }
 
     /// The path at which a user finds `key`.
@@ -136,7 +164,7 @@ impl Mount {
 /// The content may be secret, so only the names are shown.
 impl std::fmt::Debug for Mount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mount").field("directory", &self.directory).field("keys", &self.files.keys()).finish()
+        f.debug_struct("Mount").field("directory", &self.directory).field("keys", &self.keys).finish()
     }
 }
 
@@ -155,29 +183,79 @@ fn current_version(directory: &Path) -> Result<Option<PathBuf>, MountError> {
     }
 }
 
-fn read_files(directory: &Path) -> Result<BTreeMap<String, Vec<u8>>, MountError> {
+/// All that `directory` holds, read from `version` of it, which may be itself. Errors name a file as
+/// a user finds it.
+fn read_version(
+    directory: &Path,
+    version: &Path,
+    choose: impl Fn(&[String]) -> Vec<String>,
+) -> Result<Mount, MountError> {
+    let keys = keys(version)?;
+    let mut mount = Mount { directory: directory.to_owned(), keys, ..Mount::default() };
+    for key in choose(&mount.keys) {
+        match read_bounded(&version.join(&key), &directory.join(&key)) {
+            Ok(content) => {
+                mount.files.insert(key, content);
+            }
+            Err(error) if error.is_vanished() => return Err(error),
+            Err(error) => {
+                mount.unreadable.insert(key, error);
+            }
+        }
+    }
+    Ok(mount)
+}
+
+/// The names of the files of `directory`, in order.
+fn keys(directory: &Path) -> Result<Vec<String>, MountError> {
     let fail = |error| MountError::new(directory, error);
-    let mut files = BTreeMap::new();
+    let mut keys = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // Names that start with `..` are the kubelet's own.
-        if name.starts_with("..") {
-            continue;
+        // Names that start with `..` are the kubelet's own. `metadata`, not `symlink_metadata`: the
+        // keys are symlinks; one that leads nowhere, as old certificate directories have, is no key.
+        let is_key = match std::fs::metadata(entry.path()) {
+            Ok(metadata) => metadata.is_file(),
+            // Reading it will say so.
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        };
+        if is_key && !name.starts_with("..") {
+            keys.push(name);
         }
-        let path = entry.path();
-        // `metadata`, not `symlink_metadata`: the keys are symlinks.
-        let metadata = std::fs::metadata(&path).map_err(|error| MountError::new(&path, error))?;
-        if !metadata.is_file() {
-            continue;
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(MountError::TooLarge(path));
-        }
-        let content = std::fs::read(&path).map_err(|error| MountError::new(&path, error))?;
-        files.insert(name, content);
     }
-    Ok(files)
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// Reads one file, which may be a key of a mounted directory: if it vanishes because the directory
+/// is swapped at this moment, it is read again.
+///
+/// # Errors
+///
+/// [`MountError`] says why not.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, MountError> {
+    for _ in 1..MAX_READS {
+        match read_bounded(path, path) {
+            Err(error) if error.is_vanished() && std::fs::symlink_metadata(path).is_ok() => {
+                std::thread::sleep(REREAD_AFTER);
+            }
+            result => return result,
+        }
+    }
+    read_bounded(path, path)
+}
+
+/// Reads `path`, which errors call `name`.
+fn read_bounded(path: &Path, name: &Path) -> Result<Vec<u8>, MountError> {
+    let fail = |error| MountError::new(name, error);
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let mut content = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(fail)?;
+    if content.len() as u64 > MAX_FILE_BYTES {
+        return Err(MountError::TooLarge(name.to_owned()));
+    }
+    Ok(content)
 }
 
 #[cfg(test)]
@@ -209,6 +287,73 @@ mod tests {
         std::fs::create_dir(root.path().join("d")).unwrap();
         let mount = Mount::read(root.path()).unwrap();
         assert_eq!(mount.keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_key_of_a_plain_directory() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("a"), "1").unwrap();
+        symlink("gone", root.path().join("b")).unwrap();
+        assert_eq!(Mount::read(root.path()).unwrap().keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn only_the_chosen_keys_are_read_and_all_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        kubelet_mount(root.path());
+        std::fs::write(root.path().join("..2026_01_01/tls.key"), "secret").unwrap();
+        let mount = Mount::read_keys(root.path(), |_| vec!["ca.crt".to_owned()]).unwrap();
+        assert_eq!(mount.keys().collect::<Vec<_>>(), ["ca.crt", "tls.key"]);
+        assert_eq!(mount.file("ca.crt"), Some(&b"one"[..]));
+        assert_eq!(mount.file("tls.key"), None);
+    }
+
+    #[test]
+    fn a_key_that_is_too_large_is_named_and_costs_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("a"), "1").unwrap();
+        let large = std::fs::File::create(root.path().join("b")).unwrap();
+        large.set_len(MAX_FILE_BYTES + 1).unwrap();
+        let mount = Mount::read_keys(root.path(), |keys| keys.to_vec()).unwrap();
+        assert_eq!(mount.file("a"), Some(&b"1"[..]));
+        assert_eq!(mount.unreadable().map(|(key, _)| key).collect::<Vec<_>>(), ["b"]);
+        let error = Mount::read(root.path()).unwrap_err();
+        assert!(matches!(error, MountError::TooLarge(_)), "{error}");
+    }
+
+    /// Two keys that say which version they are of, swapped as fast as this machine can.
+    #[test]
+    fn no_read_mixes_two_versions() {
+        let root = tempfile::tempdir().unwrap();
+        let publish = |version: u32| {
+            let name = format!("..{version}");
+            std::fs::create_dir(root.path().join(&name)).unwrap();
+            for key in ["a", "b"] {
+                std::fs::write(root.path().join(&name).join(key), version.to_string()).unwrap();
+            }
+            symlink(&name, root.path().join("..data_tmp")).unwrap();
+            std::fs::rename(root.path().join("..data_tmp"), root.path().join("..data")).unwrap();
+            if let Some(old) = version.checked_sub(1) {
+                std::fs::remove_dir_all(root.path().join(format!("..{old}"))).unwrap();
+            }
+        };
+        publish(0);
+        symlink("..data/a", root.path().join("a")).unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (1..400).for_each(publish);
+                ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                match Mount::read(root.path()) {
+                    Ok(mount) => assert_eq!((mount.keys.len(), mount.file("a")), (2, mount.file("b"))),
+                    Err(error) => assert!(matches!(error, MountError::Unstable(_)), "{error}"),
+                }
+                let alone = read_file(&root.path().join("a")).unwrap();
+                assert!(!alone.is_empty());
+            }
+        });
     }
 
     #[test]

@@ -18,16 +18,18 @@
 //! nobody understands it, so it is an error here.
 //!
 //! A certificate is an *anchor* (it may issue others) if it is in date and may issue certificates;
-//! webpki by itself checks neither of an anchor. Every certificate of the bundle is also a *pin*:
-//! `trust_store::verifier` accepts it as the server's own.
+//! webpki by itself checks neither of an anchor. Every certificate is also a *pin*:
+//! `trust_store::verifier` accepts it as the server's own. That holds for the system's too, because
+//! `SSL_CERT_FILE` is where many put the one certificate of their store.
 
+mod anchor;
 pub mod ca_bundle;
 mod certificate;
 mod explain;
+mod source;
 mod verifier;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -42,32 +44,21 @@ use crate::{
     mount::{Mount, MountError},
     settings::{Sourced, Trust, TrustMode},
 };
+use anchor::{SystemRoots, Unfit, is_anchor};
 use certificate::{CaUse, Certificate, Validity};
 pub use explain::explain;
+use source::{Reading, bundle_keys, is_path, system_roots};
+pub use source::{Source, SourceKind};
+use verifier::AnchorOrPin;
 pub use verifier::{Refusal, Refusals};
-
-/// The key of KServe's CA ConfigMap; where it exists, it is the bundle.
-const CONFIGMAP_KEY: &str = "cabundle.crt";
-
-/// The keys under which other systems keep a CA bundle: OpenShift's injected trusted CA, OpenShift
-/// AI's, the service CA, and what cert-manager and Kubernetes' own TLS Secrets use.
-const KNOWN_KEYS: [&str; 5] = ["ca-bundle.crt", "odh-ca-bundle.crt", "service-ca.crt", "ca.crt", "tls.crt"];
-
-/// Where Linux distributions keep their roots, as Go's `crypto/x509/root_linux.go` lists them.
-const SYSTEM_FILES: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Whom a TLS client believes, and where each certificate came from.
 #[derive(Clone, Debug)]
 pub struct TrustStore {
     bundle: Vec<Trusted>,
-    system: Vec<CertificateDer<'static>>,
+    system: SystemRoots,
+    /// The system's roots where `bundle-only` leaves them out: to explain, and for public services.
+    left_out: SystemRoots,
     sources: Vec<Source>,
     verify: bool,
     warnings: Vec<String>,
@@ -88,30 +79,6 @@ pub struct Trusted {
     pub source: String,
 }
 
-/// The kinds of places that certificates come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceKind {
-    /// The entry's `certificate`.
-    Certificate,
-    /// `ca_bundle` or `AWS_CA_BUNDLE`.
-    CaBundle,
-    /// The mounted CA ConfigMap.
-    ConfigMap,
-    /// The system's roots.
-    System,
-}
-
-/// One place that certificates were looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// What kind of place.
-    pub kind: SourceKind,
-    /// Its name in messages.
-    pub name: String,
-    /// How many certificates it held, each counted once.
-    pub certificates: usize,
-}
-
 /// Why there is no trust store.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -119,20 +86,16 @@ pub enum TrustError {
     #[error("no CA source holds a usable certificate: {}", .0.join("; "))]
     NothingUsable(Vec<String>),
     /// `bundle-only` without a bundle.
-    #[error("TRUST_STORE=bundle-only, but there is no CA bundle: set \"certificate\", \"ca_bundle\" or \"cabundle_configmap\" in the storage-config entry, or mount the CA ConfigMap at {}", .0.display())]
-    NoBundle(PathBuf),
+    #[error("{}TRUST_STORE=bundle-only, but there is no CA bundle; set \"certificate\", \"ca_bundle\" or \"cabundle_configmap\" in the storage-config entry, or mount the CA ConfigMap at {}", .absent.as_ref().map_or(String::new(), |absent| format!("{absent}; ")), .directory.display())]
+    NoBundle {
+        /// What was configured and is not there.
+        absent: Option<String>,
+        /// Where the CA ConfigMap would be mounted.
+        directory: PathBuf,
+    },
     /// rustls did not take the configuration.
     #[error("the TLS client cannot be set up")]
     Client(#[source] rustls::Error),
-}
-
-/// Certificates and complaints of one source while it is read.
-struct Reading {
-    kind: SourceKind,
-    name: String,
-    certificates: Vec<CertificateDer<'static>>,
-    /// Repairs and skipped blocks, or why the source cannot be read at all.
-    complaints: Vec<String>,
 }
 
 impl TrustStore {
@@ -165,12 +128,15 @@ impl TrustStore {
         if store.bundle.is_empty() && !broken.is_empty() {
             return Err(TrustError::NothingUsable(broken));
         }
+        store.warn_of_servers(now);
         match trust.mode.value {
-            TrustMode::Combined => store.add_system_roots(trust),
+            TrustMode::Combined => store.add_system_roots(trust, now),
             TrustMode::BundleOnly if store.bundle.is_empty() => {
-                return Err(TrustError::NoBundle(trust.configmap_dir.value.clone()));
+                let directory = trust.configmap_dir.value.clone();
+                return Err(TrustError::NoBundle { absent: store.absent, directory });
             }
-            TrustMode::BundleOnly => {}
+            // What is wrong with roots that are not used is nobody's business.
+            TrustMode::BundleOnly => store.left_out = SystemRoots::of(system_roots(trust).certificates, now),
         }
         Ok(store)
     }
@@ -179,9 +145,9 @@ impl TrustStore {
     /// bundle.
     pub fn with_system_roots(mut self, trust: &Trust) -> Self {
         self.refusals = Refusals::default();
-        if self.system.is_empty() {
+        if self.system.pins.is_empty() {
             self.verify = true;
-            self.add_system_roots(trust);
+            self.add_system_roots(trust, UnixTime::now());
         }
         self
     }
@@ -190,7 +156,8 @@ impl TrustStore {
     pub fn empty(verify: bool) -> Self {
         Self {
             bundle: Vec::new(),
-            system: Vec::new(),
+            system: SystemRoots::default(),
+            left_out: SystemRoots::default(),
             sources: Vec::new(),
             verify,
             warnings: Vec::new(),
@@ -215,12 +182,9 @@ impl TrustStore {
             .map_err(TrustError::Client)?
             .dangerous();
         let mut config = if self.verify {
-            builder.with_custom_certificate_verifier(Arc::new(verifier::AnchorOrPin {
-                anchors: self.anchors(),
-                pins: self.bundle.iter().map(|held| held.der.clone()).collect(),
-                algorithms,
-                refusals: self.refusals.clone(),
-            }))
+            let verifier =
+                AnchorOrPin { refusals: self.refusals.clone(), ..self.verifier_of(&self.bundle, &self.system) };
+            builder.with_custom_certificate_verifier(Arc::new(verifier))
         } else {
             builder.with_custom_certificate_verifier(Arc::new(verifier::Unverified { algorithms }))
         }
@@ -255,23 +219,40 @@ impl TrustStore {
         &self.refusals
     }
 
-    fn anchors(&self) -> RootCertStore {
+    /// The bundle's certificates and the system's: for messages, because it parses the latter.
+    fn everything(&self) -> Vec<Trusted> {
+        let system = self.sources.iter().find(|source| source.kind == SourceKind::System);
+        let system = system.map_or(String::new(), |source| source.name.clone());
+        let roots = self.system.pins.iter().filter_map(|der| {
+            let certificate = Certificate::parse(der)?;
+            Some(Trusted { der: der.clone(), certificate, source: system.clone() })
+        });
+        self.bundle.iter().cloned().chain(roots).collect()
+    }
+
+    /// A verifier that trusts these alone, and keeps its refusals to itself.
+    fn verifier_of(&self, bundle: &[Trusted], system: &SystemRoots) -> AnchorOrPin {
         let now = UnixTime::now();
+        let issuers = bundle.iter().filter(|held| is_anchor(&held.certificate, now)).map(|held| &held.der);
         let mut anchors = RootCertStore::empty();
-        let issuers = self.bundle.iter().filter(|held| is_anchor(&held.certificate, now)).map(|held| held.der.clone());
         // Certificates that webpki cannot use as anchors are of no use as such; as pins they stay.
-        anchors.add_parsable_certificates(issuers.chain(self.system.iter().cloned()));
-        anchors
+        anchors.add_parsable_certificates(issuers.chain(&system.anchors).cloned());
+        AnchorOrPin {
+            anchors,
+            pins: bundle.iter().map(|held| &held.der).chain(&system.pins).cloned().collect(),
+            algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
+            refusals: Refusals::default(),
+        }
     }
 
     fn warn_of_no_verification(&mut self, trust: &Trust) {
-        let ca = if trust.certificate.is_some() || trust.ca_bundle.is_some() {
+        let ca = if trust.certificate.is_some() || trust.ca_bundle.is_some() || trust.configmap_name.is_some() {
             "; the CA that is configured is not used"
         } else {
             ""
         };
         self.warnings.push(format!(
-            "the server's certificate is NOT verified ({}){ca}: anyone in between can read the keys and change the model",
+            "the server's certificate is NOT verified ({}): anyone in between can read the keys and change the model{ca}",
             trust.verify.origin
         ));
     }
@@ -317,7 +298,7 @@ impl TrustStore {
         }
         let path = Path::new(bundle.value.trim());
         // KServe's webhook never sees the JSON's ca_bundle: it mounts its default directory.
-        if mounted && !path.exists() {
+        if mounted && !path.try_exists().unwrap_or(true) {
             self.warnings
                 .push(format!("{name}: {} does not exist; using the mounted CA ConfigMap instead", path.display()));
             return None;
@@ -327,38 +308,35 @@ impl TrustStore {
     }
 
     fn read_configmap(&mut self, trust: &Trust) -> Option<Reading> {
-        let directory = &trust.configmap_dir.value;
-        let named = trust.configmap_name.as_ref().map(|name| format!("ConfigMap {:?} ({})", name.value, name.origin));
-        match Mount::read(directory) {
-            Ok(mount) if !mount.is_empty() => Some(Reading::of_configmap(&mount)),
-            Ok(_) | Err(MountError::Missing(_)) => {
-                if let Some(named) = named {
-                    let absent = format!("{named} is named, but nothing is mounted at {}", directory.display());
-                    self.warnings.push(absent.clone());
-                    self.absent = Some(absent);
-                }
-                self.sources.push(Source {
-                    kind: SourceKind::ConfigMap,
-                    name: format!("CA ConfigMap at {} (not mounted)", directory.display()),
-                    certificates: 0,
-                });
-                None
-            }
-            Err(error) => Some(Reading::unusable(
-                SourceKind::ConfigMap,
-                format!("CA ConfigMap at {}", directory.display()),
-                error.to_string(),
-            )),
+        let directory = trust.configmap_dir.value.as_path();
+        let name = format!("CA ConfigMap at {}", directory.display());
+        let why = match Mount::read_keys(directory, bundle_keys) {
+            Ok(mount) if !mount.is_empty() => return Some(Reading::of_directory(SourceKind::ConfigMap, name, &mount)),
+            Ok(_) => Absence::Empty,
+            Err(MountError::Missing(_)) => Absence::NotMounted,
+            Err(error) => return Some(Reading::unusable(SourceKind::ConfigMap, name, error.to_string())),
+        };
+        if let Some(named) = &trust.configmap_name {
+            let absent = format!("{} names ConfigMap {:?}, but {}", named.origin, named.value, why.in_words(directory));
+            self.warnings.push(absent.clone());
+            self.absent = Some(absent);
         }
+        let name = match why {
+            Absence::Empty => format!("{name} (empty)"),
+            Absence::NotMounted => format!("{name} (not mounted)"),
+        };
+        self.sources.push(Source { kind: SourceKind::ConfigMap, name, keys: None, certificates: 0 });
+        None
     }
 
     /// Takes what a source held: each certificate once, in the order of the sources.
-    fn take(&mut self, reading: Reading, now: UnixTime) {
+    fn take(&mut self, mut reading: Reading, now: UnixTime) {
         for complaint in &reading.complaints {
             self.warnings.push(format!("{}: {complaint}", reading.name));
         }
         let mut distinct = 0;
-        for der in reading.certificates {
+        let mut unfit: Vec<(Unfit, Vec<String>)> = Vec::new();
+        for der in std::mem::take(&mut reading.certificates) {
             let Some(certificate) = Certificate::parse(&der) else {
                 continue;
             };
@@ -366,81 +344,94 @@ impl TrustStore {
             if self.bundle.iter().any(|held| held.der == der) {
                 continue;
             }
-            if let Some(unfit) = unfit_as_anchor(&certificate, now) {
-                self.warnings.push(format!("{}: {:?} {unfit}", reading.name, certificate.subject));
+            if let Some(why) = Unfit::of(&certificate, now) {
+                let named = why.named(&certificate);
+                match unfit.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, names)) => names.push(named),
+                    None => unfit.push((why, vec![named])),
+                }
             }
             self.bundle.push(Trusted { der, certificate, source: reading.name.clone() });
         }
-        self.sources.push(Source { kind: reading.kind, name: reading.name, certificates: distinct });
+        // One line for each fault: a bundle of 500 CAs may well hold 50 that have expired.
+        for (why, names) in unfit {
+            let (what, advice) = why.in_words();
+            self.warnings.push(format!("{}: {what}: {}; {advice}", reading.name, first_few(&names, FEW)));
+        }
+        let Reading { kind, name, keys, .. } = reading;
+        self.sources.push(Source { kind, name, keys, certificates: distinct });
     }
 
-    fn add_system_roots(&mut self, trust: &Trust) {
+    /// A server's own certificate in the bundle works until it is renewed; its CA would outlast it.
+    fn warn_of_servers(&mut self, now: UnixTime) {
+        let held = |issuer: &dyn Fn(&Certificate) -> bool| self.bundle.iter().any(|held| issuer(&held.certificate));
+        let servers: Vec<String> = self
+            .bundle
+            .iter()
+            .filter(|server| {
+                let certificate = &server.certificate;
+                certificate.ca == CaUse::NotACa
+                    && !certificate.is_self_issued()
+                    && certificate.validity_at(now) == Validity::InDate
+                    && !held(&|other| certificate.names_as_issuer(other))
+            })
+            .map(|server| {
+                let Certificate { subject, issuer, .. } = &server.certificate;
+                let until = server.certificate.not_after_date();
+                format!(
+                    "{}: {subject:?} is a server's own certificate and no CA: that one server is trusted, until it is renewed ({until} at the latest); put the CA {issuer:?} there instead",
+                    server.source
+                )
+            })
+            .collect();
+        self.warnings.extend(servers);
+    }
+
+    fn add_system_roots(&mut self, trust: &Trust, now: UnixTime) {
         let reading = system_roots(trust);
-        self.sources.push(Source { kind: reading.kind, name: reading.name, certificates: reading.certificates.len() });
-        self.system = reading.certificates;
+        for complaint in &reading.complaints {
+            self.warnings.push(complaint.clone());
+        }
+        let Reading { kind, name, keys, certificates, .. } = reading;
+        self.sources.push(Source { kind, name, keys, certificates: certificates.len() });
+        self.system = SystemRoots::of(certificates, now);
     }
 }
 
-impl Reading {
-    fn of_content(kind: SourceKind, name: String, content: &[u8]) -> Self {
-        let bundle = ca_bundle::scan(content);
-        Self {
-            kind,
-            name,
-            certificates: bundle.certificates.into_iter().map(|found| found.der).collect(),
-            complaints: bundle.remarks.iter().map(ToString::to_string).collect(),
-        }
-    }
+/// Why a ConfigMap that was named is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Absence {
+    /// No such directory.
+    NotMounted,
+    /// A directory without keys, as Kubernetes makes it for an optional ConfigMap that does not
+    /// exist.
+    Empty,
+}
 
-    fn of_path(kind: SourceKind, name: String, path: &Path) -> Self {
-        if path.is_dir() {
-            return match Mount::read(path) {
-                Ok(mount) => Self::of_directory(kind, name, &mount),
-                Err(error) => Self::unusable(kind, name, error.to_string()),
-            };
+impl Absence {
+    fn in_words(self, directory: &Path) -> String {
+        let directory = directory.display();
+        match self {
+            Self::NotMounted => format!(
+                "nothing is mounted at {directory}; mount it there, or say with env CA_BUNDLE_VOLUME_MOUNT_POINT where it is"
+            ),
+            Self::Empty => {
+                format!("{directory} is empty: there is no such ConfigMap in this pod's namespace, or it has no keys")
+            }
         }
-        match std::fs::read(path) {
-            Ok(content) => Self::of_content(kind, name, &content),
-            Err(error) => Self::unusable(kind, name, unreadable_file(path, &error)),
-        }
-    }
-
-    fn of_configmap(mount: &Mount) -> Self {
-        let name = format!("CA ConfigMap at {}", mount.directory().display());
-        Self::of_directory(SourceKind::ConfigMap, name, mount)
-    }
-
-    /// `cabundle.crt` if there is one; else the keys that other systems use; else every file that
-    /// looks like a certificate by its name.
-    fn of_directory(kind: SourceKind, name: String, mount: &Mount) -> Self {
-        let keys = bundle_keys(mount);
-        if keys.is_empty() {
-            let present: Vec<&str> = mount.keys().collect();
-            let complaint =
-                format!("no key {CONFIGMAP_KEY:?}, and no .crt, .pem or .cer; it has: {}", present.join(", "));
-            return Self::unusable(kind, name, complaint);
-        }
-        let mut whole = Self { kind, name, certificates: Vec::new(), complaints: Vec::new() };
-        for key in keys {
-            let bundle = ca_bundle::scan(mount.file(key).unwrap_or_default());
-            whole.certificates.extend(bundle.certificates.into_iter().map(|found| found.der));
-            whole.complaints.extend(bundle.remarks.iter().map(|remark| format!("{key}: {remark}")));
-        }
-        whole
-    }
-
-    fn unusable(kind: SourceKind, name: String, complaint: String) -> Self {
-        Self { kind, name, certificates: Vec::new(), complaints: vec![complaint] }
     }
 }
 
-/// The keys of a mounted directory that hold the CA bundle.
-fn bundle_keys(mount: &Mount) -> Vec<&str> {
-    if mount.file(CONFIGMAP_KEY).is_some() {
-        return vec![CONFIGMAP_KEY];
+/// How many certificates a message names: their subjects are long.
+const FEW: usize = 3;
+
+/// The first `count` of a list, and how many more there are.
+fn first_few(names: &[String], count: usize) -> String {
+    let few = names.iter().take(count).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(count).filter(|more| *more > 0) {
+        Some(more) => format!("{few} and {more} more"),
+        None => few,
     }
-    let known: Vec<&str> = KNOWN_KEYS.into_iter().filter(|key| mount.file(key).is_some()).collect();
-    if known.is_empty() { mount.keys().filter(|key| is_certificate_file(key)).collect() } else { known }
 }
 
 /// Whether the ConfigMap holds every certificate of the entry's `certificate`.
@@ -456,105 +447,4 @@ fn crypto_provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_128_GCM"));
     provider
-}
-
-/// Whether the certificate may stand at the end of a chain at `now`.
-fn is_anchor(certificate: &Certificate, now: UnixTime) -> bool {
-    certificate.validity_at(now) == Validity::InDate && certificate.ca == CaUse::Issuer
-}
-
-/// Why a certificate that was meant as a CA is none, where that is worth a warning: a certificate
-/// without `CA:TRUE` may well be meant as a pin.
-fn unfit_as_anchor(certificate: &Certificate, now: UnixTime) -> Option<String> {
-    let not_after = certificate::date(certificate.not_after);
-    let not_before = certificate::date(certificate.not_before);
-    match (certificate.validity_at(now), certificate.ca) {
-        (Validity::Expired, _) => Some(format!(
-            "expired at {not_after} and is not trusted; replace it"
-        )),
-        (Validity::NotYetValid, _) => Some(format!(
-            "is valid only from {not_before} and is not trusted yet; check the clock"
-        )),
-        (Validity::InDate, CaUse::NoKeyCertSign) => Some(
-            "has a key usage without keyCertSign, so no certificate that it issued is trusted; reissue the CA with keyCertSign".to_owned(),
-        ),
-        (Validity::InDate, CaUse::NotACa | CaUse::Issuer) => None,
-    }
-}
-
-/// `certificate` as KServe had it until 0.12.0: the path of a file.
-fn is_path(text: &str) -> bool {
-    !text.contains('\n')
-        && !text.contains("-----BEGIN")
-        && text.len() < 4096
-        && (text.starts_with('/') || is_certificate_file(text))
-}
-
-fn is_certificate_file(name: &str) -> bool {
-    [".crt", ".pem", ".cer"].iter().any(|ending| name.ends_with(ending))
-}
-
-fn unreadable_file(path: &Path, error: &std::io::Error) -> String {
-    if error.kind() != std::io::ErrorKind::NotFound {
-        return format!("{} cannot be read: {error}", path.display());
-    }
-    // A ConfigMap under another key is the usual cause; the names beside it tell.
-    let beside = path.parent().and_then(|parent| Mount::read(parent).ok());
-    match beside {
-        Some(mount) if !mount.is_empty() => {
-            let keys: Vec<&str> = mount.keys().take(10).collect();
-            format!("{} does not exist; beside it there are: {}", path.display(), keys.join(", "))
-        }
-        _ => format!("{} does not exist; is the volume mounted?", path.display()),
-    }
-}
-
-/// The system's roots: `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set (as OpenSSL has it),
-/// else the distribution's file, else those compiled into this program.
-fn system_roots(trust: &Trust) -> Reading {
-    if trust.system_file.is_some() || !trust.system_dirs.is_empty() {
-        let mut roots = Vec::new();
-        let mut names = Vec::new();
-        if let Some(file) = &trust.system_file {
-            names.push(format!("SSL_CERT_FILE {}", file.display()));
-            roots.extend(std::fs::read(file).ok());
-        } else {
-            for directory in &trust.system_dirs {
-                names.push(format!("SSL_CERT_DIR {}", directory.display()));
-                let mount = Mount::read(directory).unwrap_or_default();
-                roots.extend(mount.files().map(|(_, content)| content.to_vec()));
-            }
-        }
-        return system_reading(names.join(", "), &roots);
-    }
-    for file in SYSTEM_FILES {
-        if let Ok(content) = std::fs::read(file) {
-            return system_reading(file.to_owned(), &[content]);
-        }
-    }
-    compiled_in_roots()
-}
-
-fn system_reading(name: String, contents: &[Vec<u8>]) -> Reading {
-    let mut certificates: Vec<CertificateDer<'static>> =
-        contents.iter().flat_map(|content| ca_bundle::scan(content).certificates).map(|found| found.der).collect();
-    certificates.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
-    certificates.dedup();
-    Reading { kind: SourceKind::System, name: format!("system roots ({name})"), certificates, complaints: Vec::new() }
-}
-
-/// The roots of Mozilla's programme, for an image without a root file.
-fn compiled_in_roots() -> Reading {
-    Reading {
-        kind: SourceKind::System,
-        name: "system roots (compiled in)".to_owned(),
-        certificates: webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec(),
-        complaints: Vec::new(),
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.certificates)
-    }
 }

@@ -5,7 +5,7 @@
 //! its output. The binary is `$STORAGE_INITIALIZER_BIN`, or is built once per test process.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -20,6 +20,9 @@ pub use rustix::process::Signal;
 
 /// How long a run may take unless a test says otherwise.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
+
+/// The user and group of an unprivileged run: any but root will do.
+const UNPRIVILEGED: u32 = 1000;
 
 /// How the binary is built, where it is built here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,6 +103,13 @@ impl Initializer {
         self
     }
 
+    /// Runs it as a user whom the modes of files stop: where the tests run as root, as user and group 1000. The test
+    /// sees to it that its directories let that user pass.
+    pub fn unprivileged(mut self) -> Self {
+        self.uid = rustix::process::geteuid().is_root().then_some(UNPRIVILEGED);
+        self
+    }
+
     /// Sets how long it may run.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -118,7 +128,8 @@ impl Initializer {
         let termination_log = directory.path().join("termination-log");
         // The kubelet makes the file; the container only writes to it.
         fs::write(&termination_log, "").expect("an empty termination log");
-        let mut command = Command::new(&self.program);
+        let program = if self.uid.is_some() { copied(&self.program, directory.path()) } else { self.program.clone() };
+        let mut command = Command::new(program);
         command
             .args(&self.arguments)
             .env_clear()
@@ -133,9 +144,7 @@ impl Initializer {
         }
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
-            let world = fs::Permissions::from_mode(0o777);
-            fs::set_permissions(directory.path(), world.clone()).expect("open the termination log's directory");
-            fs::set_permissions(&termination_log, world).expect("open the termination log");
+            open_to_others(directory.path(), &termination_log);
         }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("run {}: {error}", self.program.display()));
         let stdout = Output::of(child.stdout.take().expect("stdout is a pipe"));
@@ -150,6 +159,20 @@ impl Initializer {
             limit: self.limit,
         }
     }
+}
+
+/// A copy where any user may run it: the original may be below somebody's home. By a command, because a program that
+/// this process has open for writing at the moment of another thread's fork cannot be run (ETXTBSY).
+fn copied(program: &Path, directory: &Path) -> PathBuf {
+    let copy = directory.join("program");
+    let status = Command::new("cp").args([program, copy.as_path()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "copy {}", program.display());
+    copy
+}
+
+fn open_to_others(directory: &Path, termination_log: &Path) {
+    let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+    open(directory, 0o755).and_then(|()| open(termination_log, 0o666)).expect("open the termination log to others");
 }
 
 #[allow(

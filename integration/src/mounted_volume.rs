@@ -42,6 +42,11 @@ impl MountedVolume {
         self
     }
 
+    /// What the keys hold.
+    pub fn contents(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.values().map(Vec::as_slice)
+    }
+
     /// Sets the mode of the files, as `defaultMode` does.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;

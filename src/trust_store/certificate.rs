@@ -6,8 +6,9 @@ use aws_lc_rs::digest;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::{
     certificate::X509Certificate,
-    extensions::GeneralName,
+    extensions::{GeneralName, GeneralSubtree},
     prelude::FromDer as _,
+    public_key::PublicKey,
     x509::{X509Name, X509Version},
 };
 
@@ -33,6 +34,12 @@ pub struct Certificate {
     pub ca: CaUse,
     /// Whether its key may identify a server: no extended key usage, or one that says so.
     pub may_serve: bool,
+    /// The size of its key, if that is RSA.
+    pub rsa_bits: Option<usize>,
+    /// The algorithm that it is signed with, if nobody accepts that any more.
+    pub weak_signature: Option<&'static str>,
+    /// For which names it may issue certificates, in words, if not for all.
+    pub name_constraints: Option<String>,
     raw_subject: Vec<u8>,
     raw_issuer: Vec<u8>,
 }
@@ -67,7 +74,10 @@ impl Certificate {
         if !rest.is_empty() {
             return None;
         }
-        let usage = parsed.extended_key_usage().ok()?.map(|usage| usage.value);
+        // An extension that cannot be read allows nothing.
+        let may_serve = parsed
+            .extended_key_usage()
+            .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.any || usage.value.server_auth));
         Some(Self {
             subject: printable(parsed.subject()),
             issuer: printable(parsed.issuer()),
@@ -76,7 +86,10 @@ impl Certificate {
             not_after: parsed.validity().not_after.timestamp(),
             names: names(&parsed),
             ca: ca_use(&parsed),
-            may_serve: usage.is_none_or(|usage| usage.any || usage.server_auth),
+            may_serve,
+            rsa_bits: rsa_bits(&parsed),
+            weak_signature: weak_signature(&parsed),
+            name_constraints: name_constraints(&parsed),
             raw_subject: parsed.subject().as_raw().to_vec(),
             raw_issuer: parsed.issuer().as_raw().to_vec(),
         })
@@ -102,6 +115,11 @@ impl Certificate {
     /// Whether subject and issuer are the same name.
     pub fn is_self_issued(&self) -> bool {
         self.raw_subject == self.raw_issuer
+    }
+
+    /// Whether `other` has the same subject.
+    pub fn is_namesake_of(&self, other: &Self) -> bool {
+        self.raw_subject == other.raw_subject
     }
 
     /// Whether `other` carries the name of this certificate's issuer.
@@ -143,9 +161,12 @@ pub(super) fn date(seconds: i64) -> String {
 
 /// The name without control characters, and not longer than a message can bear.
 fn printable(name: &X509Name<'_>) -> String {
-    let text: String =
-        name.to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX_NAME_CHARS).collect();
+    let text = clean(&name.to_string());
     if text.is_empty() { "(no name)".to_owned() } else { text }
+}
+
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX_NAME_CHARS).collect()
 }
 
 fn ca_use(parsed: &X509Certificate<'_>) -> CaUse {
@@ -162,31 +183,68 @@ fn ca_use(parsed: &X509Certificate<'_>) -> CaUse {
     }
 }
 
+fn rsa_bits(parsed: &X509Certificate<'_>) -> Option<usize> {
+    match parsed.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => Some(key.key_size()),
+        _ => None,
+    }
+}
+
+/// MD5 and SHA-1, in the algorithms that certificates are signed with (RFC 8017, appendix A.2.4;
+/// RFC 5758, section 3).
+fn weak_signature(parsed: &X509Certificate<'_>) -> Option<&'static str> {
+    match parsed.signature_algorithm.algorithm.to_id_string().as_str() {
+        "1.2.840.113549.1.1.4" => Some("MD5 with RSA"),
+        "1.2.840.113549.1.1.5" => Some("SHA-1 with RSA"),
+        "1.2.840.10045.4.1" => Some("SHA-1 with ECDSA"),
+        "1.2.840.10040.4.3" => Some("SHA-1 with DSA"),
+        _ => None,
+    }
+}
+
+fn name_constraints(parsed: &X509Certificate<'_>) -> Option<String> {
+    let constraints = parsed.name_constraints().ok()??.value;
+    let list = |subtrees: &Option<Vec<GeneralSubtree<'_>>>| {
+        let names = subtrees.iter().flatten().filter_map(|subtree| general_name(&subtree.base));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let (permitted, excluded) = (list(&constraints.permitted_subtrees), list(&constraints.excluded_subtrees));
+    match (permitted.is_empty(), excluded.is_empty()) {
+        (false, false) => Some(format!("only for {permitted}, but not for {excluded}")),
+        (false, true) => Some(format!("only for {permitted}")),
+        (true, false) => Some(format!("for any name but {excluded}")),
+        (true, true) => None,
+    }
+}
+
 fn names(parsed: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = parsed.subject_alternative_name() else {
         return Vec::new();
     };
-    extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).chars().take(MAX_NAME_CHARS).collect()),
-            GeneralName::IPAddress(bytes) => address(bytes),
-            GeneralName::OtherName(..)
-            | GeneralName::RFC822Name(_)
-            | GeneralName::X400Address(_)
-            | GeneralName::DirectoryName(_)
-            | GeneralName::EDIPartyName(_)
-            | GeneralName::URI(_)
-            | GeneralName::RegisteredID(_)
-            | GeneralName::Invalid(..) => None,
-        })
-        .collect()
+    extension.value.general_names.iter().filter_map(general_name).collect()
+}
+
+/// A DNS name or an address, which is what a server can have.
+fn general_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(clean(name)),
+        GeneralName::IPAddress(bytes) => address(bytes),
+        GeneralName::OtherName(..)
+        | GeneralName::RFC822Name(_)
+        | GeneralName::X400Address(_)
+        | GeneralName::DirectoryName(_)
+        | GeneralName::EDIPartyName(_)
+        | GeneralName::URI(_)
+        | GeneralName::RegisteredID(_)
+        | GeneralName::Invalid(..) => None,
+    }
 }
 
 fn address(bytes: &[u8]) -> Option<String> {
+    // In name constraints a mask follows, of the same length.
     match bytes.len() {
+        8 => Some(format!("{}/{}", address(&bytes[..4])?, address(&bytes[4..])?)),
+        32 => Some(format!("{}/{}", address(&bytes[..16])?, address(&bytes[16..])?)),
         4 => <[u8; 4]>::try_from(bytes).ok().map(|octets| std::net::Ipv4Addr::from(octets).to_string()),
         16 => <[u8; 16]>::try_from(bytes).ok().map(|octets| std::net::Ipv6Addr::from(octets).to_string()),
         _ => None,

@@ -1,184 +1,429 @@
 //! Why a server's certificate was refused, in words that lead to the fix.
 //!
 //! The order is fixed: what was configured and is missing, if anything; what the server presented;
-//! why it is not trusted; what the trust store holds and from where; what to change.
+//! why it is not trusted; what the trust store holds and from where; whether a part of the store,
+//! or the system's roots that `bundle-only` leaves out, would have accepted it; what to change.
+//!
+//! A reason is never webpki's: each has words of its own here, and one that nobody foresaw gets a
+//! general sentence with webpki's name for it in brackets.
 
-use rustls::{CertificateError, Error, pki_types::UnixTime};
+use rustls::{
+    CertificateError,
+    pki_types::{CertificateDer, UnixTime},
+};
 
 use super::{
-    SourceKind, TrustStore,
+    FEW, SourceKind, TrustStore, Trusted,
+    anchor::{SystemRoots, is_anchor},
     certificate::{CaUse, Certificate, Validity, date},
-    is_anchor,
-    verifier::{Refusal, certificate_error, webpki_reason},
+    crypto_provider, first_few,
+    verifier::{Check, Refusal, certificate_error, is_signed_by_another, webpki_reason},
 };
+
+/// The smallest RSA key that TLS libraries accept (webpki, OpenSSL's security level 2).
+const LEAST_RSA_BITS: usize = 2048;
+
+/// How many of a certificate's names a message lists: certificates of large sites have hundreds.
+const MAX_NAMES: usize = 8;
+
+const WHERE_TO: &str = "into the CA ConfigMap's key \"cabundle.crt\" or the storage-config entry's \"certificate\"";
 
 /// One line that explains `refusal` by what `store` holds.
 pub fn explain(store: &TrustStore, refusal: &Refusal) -> String {
-    let chain: Vec<Certificate> = refusal.presented.iter().filter_map(|der| Certificate::parse(der)).collect();
     let mut parts = Vec::new();
     parts.extend(store.absent.clone());
-    let Some(leaf) = chain.first() else {
-        parts.push(format!("the server presented something that is not a certificate ({})", refusal.reason));
+    let Some(presented) = Presented::of(refusal) else {
+        parts
+            .push("what the server presented cannot be read as a certificate; reissue the server's certificate".into());
         return parts.join("; ");
     };
-    parts.push(presented(leaf));
-    let verdict = judge(store, refusal, &chain, leaf);
+    parts.push(presented.to_string());
+    let verdict = judge(store, refusal, &presented);
     parts.push(verdict.reason);
     parts.push(holdings(store));
+    parts.extend(who_else_accepts(store, refusal));
     parts.push(verdict.advice);
     parts.join("; ")
 }
 
-fn presented(leaf: &Certificate) -> String {
-    let issuer = if leaf.is_self_issued() { "self-signed".to_owned() } else { format!("issued by {:?}", leaf.issuer) };
-    format!(
-        "the server presented {:?} ({issuer}, valid until {}, SHA-256 {})",
-        leaf.subject,
-        date(leaf.not_after),
-        leaf.sha256
-    )
+/// What the server presented, its own certificate first.
+struct Presented {
+    chain: Vec<(CertificateDer<'static>, Certificate)>,
+    leaf: Certificate,
 }
 
+impl Presented {
+    fn of(refusal: &Refusal) -> Option<Self> {
+        let chain: Vec<_> =
+            refusal.presented.iter().filter_map(|der| Some((der.clone(), Certificate::parse(der)?))).collect();
+        let leaf = Certificate::parse(refusal.presented.first()?)?;
+        Some(Self { chain, leaf })
+    }
+
+    fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.chain.iter().map(|(_, certificate)| certificate)
+    }
+
+    /// From the server's own certificate upwards, each the issuer of the one before, as far as what
+    /// was sent goes: servers send them in any order, and others besides.
+    fn path(&self) -> Vec<&Certificate> {
+        let mut path = vec![&self.leaf];
+        while let Some(last) = path.last()
+            && !last.is_self_issued()
+            && path.len() <= self.chain.len()
+            && let Some(issuer) = self.certificates().find(|other| last.names_as_issuer(other))
+        {
+            path.push(issuer);
+        }
+        path
+    }
+}
+
+impl std::fmt::Display for Presented {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Certificate { subject, issuer, sha256, .. } = &self.leaf;
+        write!(f, "the server presented {subject:?} (")?;
+        if self.leaf.is_self_issued() {
+            f.write_str("self-signed")?;
+        } else {
+            write!(f, "issued by {issuer:?}")?;
+        }
+        write!(f, ", valid until {}, SHA-256 {sha256})", self.leaf.not_after_date())?;
+        match self.chain.len() {
+            0 | 1 => Ok(()),
+            2 => f.write_str(" and 1 more certificate"),
+            sent => write!(f, " and {} more certificates", sent - 1),
+        }
+    }
+}
+
+/// Why, and what to change.
 struct Verdict {
     reason: String,
     advice: String,
 }
 
-fn judge(store: &TrustStore, refusal: &Refusal, chain: &[Certificate], leaf: &Certificate) -> Verdict {
+impl Verdict {
+    fn new(reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { reason: reason.into(), advice: advice.into() }
+    }
+}
+
+fn judge(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdict {
+    let leaf = &presented.leaf;
+    if refusal.check == Check::HandshakeSignature {
+        return refused_signature(leaf);
+    }
     let Some(reason) = certificate_error(&refusal.reason) else {
-        return Verdict { reason: refusal.reason.to_string(), advice: "reissue the server's certificate".to_owned() };
+        return unforeseen(None);
     };
     match reason {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            outdated(chain, refusal.at, "renew it on the server")
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            outdated(chain, refusal.at, "check the clocks of this node and of the certificate's issuer")
-        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => outdated(store, refusal, presented),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             wrong_name(leaf, &refusal.server_name)
         }
-        CertificateError::UnknownIssuer => unknown_issuer(store, refusal, chain, leaf),
-        CertificateError::BadSignature => bad_signature(store, chain),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Verdict {
-            reason: "its extended key usage does not allow a server".to_owned(),
-            advice: "reissue it with extendedKeyUsage serverAuth".to_owned(),
-        },
-        other => Verdict {
-            reason: webpki_reason(other).unwrap_or_else(|| Error::from(other.clone()).to_string()),
-            advice: "reissue the server's certificate".to_owned(),
+        CertificateError::UnknownIssuer if leaf.is_self_issued() => self_signed(store, leaf),
+        CertificateError::UnknownIssuer => unknown_issuer(store, refusal, presented),
+        CertificateError::BadSignature if leaf.is_self_issued() => self_signed(store, leaf),
+        CertificateError::BadSignature => bad_signature(store, refusal, presented),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Verdict::new(
+            "its extended key usage does not allow a server",
+            "reissue the server's certificate with extendedKeyUsage=serverAuth",
+        ),
+        CertificateError::BadEncoding => {
+            Verdict::new("it is not encoded as a certificate has to be (DER)", "reissue the server's certificate")
+        }
+        other if is_about_algorithms(other) => weak_algorithm(presented),
+        other => match webpki_reason(other).as_deref() {
+            Some("CaUsedAsEndEntity") if leaf.is_self_issued() => self_signed(store, leaf),
+            Some("CaUsedAsEndEntity") => Verdict::new(
+                "it is the certificate of a CA (CA:TRUE), which serves a server only where the trust store holds exactly this one",
+                "have the server present a certificate that was issued for it",
+            ),
+            Some("NameConstraintViolation") => name_constraints(store, presented),
+            Some("EndEntityUsedAsCa") => no_issuer(presented).unwrap_or_else(|| unforeseen(Some("EndEntityUsedAsCa"))),
+            Some("PathLenConstraintViolated") => Verdict::new(
+                "one of its CAs does not allow so many intermediate CAs below it (pathLenConstraint)",
+                "have it issued by a CA further up, or that CA reissued with a larger path length",
+            ),
+            Some("MaximumSignatureChecksExceeded" | "MaximumPathBuildCallsExceeded" | "MaximumPathDepthExceeded") => {
+                Verdict::new(
+                    format!("there are too many CAs with its issuer's name {:?} to try them all", leaf.issuer),
+                    "keep only those of them in the CA bundle that are in use",
+                )
+            }
+            name => unforeseen(name),
         },
     }
 }
 
-fn outdated(chain: &[Certificate], now: UnixTime, advice: &str) -> Verdict {
-    let culprit = chain.iter().find(|certificate| certificate.validity_at(now) != Validity::InDate);
+#[allow(deprecated, reason = "rustls still has the variants without context")]
+fn is_about_algorithms(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::UnsupportedSignatureAlgorithm
+            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    )
+}
+
+fn unforeseen(name: Option<&str>) -> Verdict {
+    let name = name.map_or(String::new(), |name| format!(" ({name})"));
+    Verdict::new(
+        format!("a certificate of its chain breaks a rule of RFC 5280{name}"),
+        "reissue the server's certificate",
+    )
+}
+
+fn outdated(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdict {
+    let now = refusal.at;
     let clock = date(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-    let reason = culprit.map_or_else(
-        || format!("a certificate of its chain is out of date (this container's clock says {clock})"),
-        |culprit| {
-            format!(
-                "{:?} is valid from {} until {}, and this container's clock says {clock}",
-                culprit.subject,
-                date(culprit.not_before),
-                date(culprit.not_after)
-            )
-        },
-    );
-    Verdict { reason, advice: advice.to_owned() }
+    let Some(culprit) = presented.certificates().find(|certificate| certificate.validity_at(now) != Validity::InDate)
+    else {
+        let reason = format!("a certificate of its chain is out of date; this container's clock says {clock}");
+        return Verdict::new(reason, "renew the chain on the server");
+    };
+    let subject = if *culprit == presented.leaf { "it".to_owned() } else { format!("{:?}", culprit.subject) };
+    let until = culprit.not_after_date();
+    let from = date(culprit.not_before);
+    match culprit.validity_at(now) {
+        Validity::NotYetValid => Verdict::new(
+            format!("{subject} is valid only from {from}, and this container's clock says {clock}"),
+            "check the clock of this node and of whoever issued the certificate",
+        ),
+        Validity::Expired | Validity::InDate => {
+            let held = store.everything();
+            let advice = match held.iter().find(|held| held.certificate == *culprit) {
+                Some(pinned) => {
+                    format!("renew it on the server, and put the new one where this one is now: {}", pinned.source)
+                }
+                None => "renew it on the server, or set this node's clock if it is wrong".to_owned(),
+            };
+            Verdict::new(format!("{subject} expired at {until}, and this container's clock says {clock}"), advice)
+        }
+    }
 }
 
 fn wrong_name(leaf: &Certificate, asked: &str) -> Verdict {
-    let (carries, advice) = if leaf.names.is_empty() {
-        (
-            "no subject alternative name at all (Python clients accept the common name, this one does not)".to_owned(),
-            format!("reissue it with the subject alternative name {asked}"),
-        )
-    } else {
-        (
-            leaf.names.join(", "),
-            format!("use one of these names in the endpoint, or reissue the certificate for {asked}"),
-        )
+    let is_address = asked.parse::<std::net::IpAddr>().is_ok();
+    let kind = if is_address { "IP" } else { "DNS" };
+    let reissue = format!("reissue the certificate with subjectAltName={kind}:{asked}");
+    let parent =
+        leaf.names.iter().find(|name| asked.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')));
+    let (carries, advice) = match (leaf.names.as_slice(), parent) {
+        ([], _) => (
+            "it has no subjectAltName, and the common name does not count (boto3 accepts it, Go and this client do not)"
+                .to_owned(),
+            reissue,
+        ),
+        (_, Some(parent)) => (
+            format!("it is for {parent:?} but not for names below it"),
+            format!("if {asked:?} is that host with the bucket in front, set \"addressing_style\": \"path\"; else {reissue}"),
+        ),
+        (names, None) => {
+            let names = first_few(names, MAX_NAMES);
+            (format!("it is for {names}"), format!("use one of its names in the endpoint, or {reissue}"))
+        }
     };
-    Verdict { reason: format!("the certificate is not for {asked:?}; it carries: {carries}"), advice }
+    Verdict::new(format!("it is not for {asked:?}: {carries}"), advice)
 }
 
-fn unknown_issuer(store: &TrustStore, refusal: &Refusal, chain: &[Certificate], leaf: &Certificate) -> Verdict {
-    // The last certificate of the presented chain names what is missing.
-    let last = chain.last().unwrap_or(leaf);
-    let held = store.bundle.iter().find(|held| last.names_as_issuer(&held.certificate));
-    if let Some(held) = held
+/// Self-signed, and not one of the bundle's: that would have been a pin.
+fn self_signed(store: &TrustStore, leaf: &Certificate) -> Verdict {
+    match store.everything().iter().find(|held| held.certificate.is_namesake_of(leaf)) {
+        Some(held) => Verdict::new(
+            format!(
+                "it is self-signed and not in the trust store; the one with the same name in {} is another one (valid until {}, SHA-256 {})",
+                held.source,
+                held.certificate.not_after_date(),
+                held.certificate.sha256
+            ),
+            "if the server's certificate was renewed, replace it there; compare the SHA-256 with whoever runs the server",
+        ),
+        None => Verdict::new(
+            "it is self-signed and not in the trust store",
+            format!("put this certificate itself {WHERE_TO}, after comparing the SHA-256 with whoever runs the server"),
+        ),
+    }
+}
+
+fn unknown_issuer(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdict {
+    let path = presented.path();
+    let top = path.last().copied().unwrap_or(&presented.leaf);
+    if let Some(verdict) = no_issuer(presented) {
+        return verdict;
+    }
+    let everything = store.everything();
+    let held_as_issuer =
+        |certificate: &Certificate| everything.iter().find(|held| certificate.names_as_issuer(&held.certificate));
+    if let Some(held) = path.iter().rev().find_map(|certificate| held_as_issuer(certificate))
         && !is_anchor(&held.certificate, refusal.at)
     {
-        return unfit_issuer(&held.certificate, &held.source, refusal.at);
+        return unfit_issuer(held, refusal.at);
     }
-    if leaf.is_self_issued() {
-        return Verdict {
-            reason: "it is not in the trust store".to_owned(),
-            advice: format!("put this certificate itself {}", where_to()),
-        };
+    let issuer = &top.issuer;
+    if top.is_self_issued() {
+        return Verdict::new(
+            format!("its root {issuer:?} is not in the trust store (that the server sends it proves nothing)"),
+            format!("put the CA certificate {issuer:?} {WHERE_TO}"),
+        );
     }
-    if chain.len() == 1 && !last.is_self_issued() && store_holds_an_issuer_chain(store) {
-        return Verdict {
-            reason: format!(
-                "no certificate of its issuer {:?} is in the trust store, and the server sent no intermediate",
-                last.issuer
-            ),
-            advice: format!(
-                "have the server send its whole chain, or put the CA certificate {:?} {}",
-                last.issuer,
-                where_to()
-            ),
-        };
+    // A bundle with CAs and a server that sends its own certificate alone: most likely the bundle
+    // is right, and what lies between is missing.
+    if presented.chain.len() == 1 && store.bundle.iter().any(|held| held.certificate.ca == CaUse::Issuer) {
+        return Verdict::new(
+            format!("its issuer {issuer:?} is not in the trust store, and the server sent no intermediate certificate"),
+            format!("have the server send its whole chain, or put the CA certificate {issuer:?} {WHERE_TO}"),
+        );
     }
-    Verdict {
-        reason: format!("no certificate of its issuer {:?} is in the trust store", last.issuer),
-        advice: format!("put the CA certificate {:?} {}", last.issuer, where_to()),
-    }
+    Verdict::new(
+        format!("its issuer {issuer:?} is not in the trust store"),
+        format!("put the CA certificate {issuer:?} {WHERE_TO}"),
+    )
 }
 
-fn unfit_issuer(issuer: &Certificate, source: &str, now: UnixTime) -> Verdict {
-    let why = match (issuer.validity_at(now), issuer.ca) {
-        (Validity::Expired, _) => format!("it expired at {}", date(issuer.not_after)),
-        (Validity::NotYetValid, _) => {
-            format!("it is valid only from {}", date(issuer.not_before))
+/// An intermediate that the server sent, and that may not issue.
+fn no_issuer(presented: &Presented) -> Option<Verdict> {
+    let path = presented.path();
+    let issuer = path.into_iter().skip(1).find(|issuer| issuer.ca != CaUse::Issuer)?;
+    let subject = &issuer.subject;
+    Some(if issuer.ca == CaUse::NoKeyCertSign {
+        Verdict::new(
+            format!("{subject:?}, which issued it, may not issue certificates (its key usage lacks keyCertSign)"),
+            "have that CA reissued with keyUsage=keyCertSign, and the server send the new one",
+        )
+    } else {
+        Verdict::new(
+            format!("{subject:?}, which issued it, is no CA certificate (no CA:TRUE)"),
+            "have that CA reissued with basicConstraints=CA:TRUE, and the server send the new one",
+        )
+    })
+}
+
+fn unfit_issuer(issuer: &Trusted, now: UnixTime) -> Verdict {
+    let certificate = &issuer.certificate;
+    let (why, advice) = match (certificate.validity_at(now), certificate.ca) {
+        (Validity::Expired, _) => (
+            format!("expired at {}", certificate.not_after_date()),
+            "replace it there with the CA certificate that is in use now",
+        ),
+        (Validity::NotYetValid, _) => (
+            format!("is valid only from {}", date(certificate.not_before)),
+            "check this node's clock, or put the CA certificate that is in use now there",
+        ),
+        (Validity::InDate, CaUse::NotACa) => (
+            "is no CA certificate (no CA:TRUE)".to_owned(),
+            "reissue it with basicConstraints=CA:TRUE, and replace it there",
+        ),
+        (Validity::InDate, CaUse::NoKeyCertSign) => (
+            "may not issue certificates (its key usage lacks keyCertSign)".to_owned(),
+            "reissue it with keyUsage=keyCertSign, and replace it there",
+        ),
+        (Validity::InDate, CaUse::Issuer) => {
+            ("does not lead to this server".to_owned(), "replace it there with the CA certificate that is in use now")
         }
-        (Validity::InDate, CaUse::NotACa) => "it is not a CA (no CA:TRUE)".to_owned(),
-        (Validity::InDate, CaUse::NoKeyCertSign) => "its key usage has no keyCertSign".to_owned(),
-        (Validity::InDate, CaUse::Issuer) => "it does not lead to this server".to_owned(),
     };
-    Verdict {
-        reason: format!("its issuer {:?} is in {source}, but {why}", issuer.subject),
-        advice: "replace it there with the CA that is in use".to_owned(),
-    }
+    Verdict::new(format!("its issuer {:?} is in {}, but {why}", certificate.subject, issuer.source), advice)
 }
 
-fn bad_signature(store: &TrustStore, chain: &[Certificate]) -> Verdict {
-    let namesake = chain
-        .iter()
-        .find_map(|certificate| store.bundle.iter().find(|held| certificate.names_as_issuer(&held.certificate)));
-    match namesake {
-        Some(held) => Verdict {
-            reason: format!(
-                "{} holds a CA with the issuer's name {:?} but another key (SHA-256 {})",
-                held.source, held.certificate.subject, held.certificate.sha256
+fn bad_signature(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdict {
+    let algorithms = crypto_provider().signature_verification_algorithms;
+    if let Some((leaf, certificate)) = presented.chain.first()
+        && let Some((_, intermediate)) = presented.chain.iter().skip(1).find(|(der, other)| {
+            certificate.names_as_issuer(other) && is_signed_by_another(leaf, der, refusal.at, algorithms)
+        })
+    {
+        return Verdict::new(
+            format!(
+                "the server also sent a CA with its issuer's name {:?} but another key (SHA-256 {})",
+                intermediate.subject, intermediate.sha256
             ),
-            advice: "replace it there with the CA that is in use now".to_owned(),
-        },
-        None => Verdict {
-            reason: "a signature in its chain is wrong".to_owned(),
-            advice: "have the server send its own chain".to_owned(),
-        },
+            "have the server send the intermediate certificate that issued its own",
+        );
+    }
+    let path = presented.path();
+    let everything = store.everything();
+    let namesake = path.iter().rev().find_map(|certificate| {
+        let namesakes = everything.iter().filter(|held| certificate.names_as_issuer(&held.certificate));
+        // One that is no anchor was not even tried.
+        namesakes.max_by_key(|held| is_anchor(&held.certificate, refusal.at))
+    });
+    match namesake {
+        Some(held) => Verdict::new(
+            format!(
+                "{} holds a CA with its issuer's name {:?} but another key (valid until {}, SHA-256 {})",
+                held.source,
+                held.certificate.subject,
+                held.certificate.not_after_date(),
+                held.certificate.sha256
+            ),
+            "replace it there with the CA certificate that is in use now, or add that one",
+        ),
+        None => Verdict::new(
+            "a signature in its chain is not its issuer's, although the issuer's name is the same",
+            "have the server send its own chain",
+        ),
     }
 }
 
-/// Whether the user has given CAs at all, so that a missing intermediate is a likely cause.
-fn store_holds_an_issuer_chain(store: &TrustStore) -> bool {
-    store.bundle.iter().any(|held| held.certificate.ca == CaUse::Issuer)
+fn weak_algorithm(presented: &Presented) -> Verdict {
+    let weak = presented.certificates().find_map(|certificate| Some((certificate, certificate.weak_signature?)));
+    match weak {
+        Some((certificate, algorithm)) => Verdict::new(
+            format!(
+                "{:?} is signed with {algorithm}, which can be forged and is no longer accepted",
+                certificate.subject
+            ),
+            "reissue it with SHA-256",
+        ),
+        None => Verdict::new(
+            "it is signed with an algorithm that this client does not have",
+            "reissue it with ECDSA P-256 or RSA, and SHA-256",
+        ),
+    }
 }
 
-fn where_to() -> &'static str {
-    "into the CA ConfigMap's key \"cabundle.crt\" or the storage-config entry's \"certificate\""
+/// The server could not show in a way that counts that it has the key.
+fn refused_signature(leaf: &Certificate) -> Verdict {
+    match leaf.rsa_bits {
+        Some(bits) if bits < LEAST_RSA_BITS => Verdict::new(
+            format!("its RSA key has {bits} bits; fewer than {LEAST_RSA_BITS} are not safe and not accepted"),
+            format!(
+                "reissue the server's certificate with an RSA key of at least {LEAST_RSA_BITS} bits or an ECDSA key"
+            ),
+        ),
+        Some(_) | None => Verdict::new(
+            "the handshake is not signed with its key",
+            "check that the server's certificate and private key belong together, and that nothing in between changes the connection",
+        ),
+    }
+}
+
+fn name_constraints(store: &TrustStore, presented: &Presented) -> Verdict {
+    let held = store.bundle.iter().map(|held| &held.certificate);
+    let constrained = presented
+        .path()
+        .into_iter()
+        .flat_map(|certificate| {
+            let issuers = presented.certificates().chain(held.clone());
+            issuers.filter(|issuer| certificate.names_as_issuer(issuer))
+        })
+        .find_map(|issuer| Some((issuer, issuer.name_constraints.as_ref()?)));
+    let advice = "have it issued by a CA that may issue for its names, or reissue it for names that are allowed";
+    let names = first_few(&presented.leaf.names, MAX_NAMES);
+    match constrained {
+        Some((issuer, words)) => Verdict::new(
+            format!("it is for {names}, and {:?} may issue certificates {words} (name constraints)", issuer.subject),
+            advice,
+        ),
+        None => Verdict::new(
+            format!("it is for {names}, and a CA of its chain may not issue for these (name constraints)"),
+            advice,
+        ),
+    }
 }
 
 fn holdings(store: &TrustStore) -> String {
@@ -186,23 +431,37 @@ fn holdings(store: &TrustStore) -> String {
         .sources
         .iter()
         .map(|source| {
-            let named = store
-                .bundle
-                .iter()
-                .filter(|held| held.source == source.name)
-                .take(3)
-                .map(|held| format!("{:?}", held.certificate.subject))
-                .collect::<Vec<_>>();
-            if named.is_empty() || source.kind == SourceKind::System {
+            let of_source = store.bundle.iter().filter(|held| held.source == source.name);
+            let subjects: Vec<String> = of_source.map(|held| format!("{:?}", held.certificate.subject)).collect();
+            if subjects.is_empty() || source.kind == SourceKind::System {
                 source.to_string()
             } else {
-                format!("{source} ({})", named.join(", "))
+                format!("{source} ({})", first_few(&subjects, FEW))
             }
         })
         .collect();
     if sources.is_empty() {
         "the trust store is empty".to_owned()
     } else {
-        format!("looked in: {}", sources.join(", "))
+        format!("certificates in the trust store: {}", sources.join(", "))
+    }
+}
+
+/// The parts of the store that would have accepted it: more trust can be too much of it for webpki,
+/// which bounds its search.
+fn who_else_accepts(store: &TrustStore, refusal: &Refusal) -> Option<String> {
+    if refusal.check == Check::HandshakeSignature {
+        return None;
+    }
+    let accepts = |bundle: &[Trusted], system: &SystemRoots| store.verifier_of(bundle, system).would_accept(refusal);
+    let nothing = SystemRoots::default();
+    if accepts(&[], &store.left_out) {
+        Some("the system roots would accept it, but TRUST_STORE=bundle-only leaves them out".to_owned())
+    } else if accepts(&store.bundle, &nothing) {
+        Some("the bundle alone would accept it (TRUST_STORE=bundle-only)".to_owned())
+    } else if accepts(&[], &store.system) {
+        Some("the system roots alone would accept it".to_owned())
+    } else {
+        None
     }
 }

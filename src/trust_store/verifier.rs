@@ -22,7 +22,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use super::certificate::{Certificate, Validity};
+use super::certificate::{CaUse, Certificate, Validity};
 
 /// A server certificate that was not accepted.
 #[derive(Clone, Debug)]
@@ -33,8 +33,19 @@ pub struct Refusal {
     pub presented: Vec<CertificateDer<'static>>,
     /// Why.
     pub reason: Error,
+    /// Which of the two checks refused it.
+    pub check: Check,
     /// The moment of the decision.
     pub at: UnixTime,
+}
+
+/// What is checked of a server certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The certificate: its chain or pin, its dates, its name and its purpose.
+    Certificate,
+    /// The signature by which the server shows that it has the certificate's key.
+    HandshakeSignature,
 }
 
 /// The last refusal. One run talks to one store, so the last is also the one that ends it.
@@ -62,6 +73,13 @@ pub(super) struct AnchorOrPin {
 }
 
 impl AnchorOrPin {
+    /// Whether this one would have accepted what another refused.
+    pub(super) fn would_accept(&self, refusal: &Refusal) -> bool {
+        let Some((end_entity, intermediates)) = refusal.presented.split_first() else { return false };
+        ServerName::try_from(refusal.server_name.as_str())
+            .is_ok_and(|name| self.decide(end_entity, intermediates, &name, refusal.at).is_ok())
+    }
+
     fn decide(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -73,16 +91,47 @@ impl AnchorOrPin {
         if self.pins.iter().any(|pin| pin == end_entity) {
             check_pinned(end_entity, now)?;
         } else {
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                &self.anchors,
-                intermediates,
-                now,
-                self.algorithms.all,
-            )?;
+            let (issuers, algorithms) = (issuers(intermediates), self.algorithms.all);
+            verify_server_cert_signed_by_trust_anchor(&certificate, &self.anchors, &issuers, now, algorithms)?;
         }
         verify_server_name(&certificate, server_name)
     }
+
+    /// Keeps why a handshake signature was refused; the name and the rest of the chain were fine.
+    fn keep_signature_refusal(&self, certificate: &CertificateDer<'_>, reason: Error) -> Error {
+        self.refusals.keep(Refusal {
+            server_name: String::new(),
+            presented: vec![certificate.clone().into_owned()],
+            reason: reason.clone(),
+            check: Check::HandshakeSignature,
+            at: UnixTime::now(),
+        });
+        reason
+    }
+}
+
+/// Whether `end_entity` was signed with another key than `issuer`'s. Another fault that webpki finds
+/// first hides the answer, which is then no.
+pub(super) fn is_signed_by_another(
+    end_entity: &CertificateDer<'_>,
+    issuer: &CertificateDer<'_>,
+    now: UnixTime,
+    algorithms: WebPkiSupportedAlgorithms,
+) -> bool {
+    let mut anchors = RootCertStore::empty();
+    anchors.add_parsable_certificates([issuer.clone().into_owned()]);
+    let Ok(certificate) = ParsedCertificate::try_from(end_entity) else { return false };
+    let result = verify_server_cert_signed_by_trust_anchor(&certificate, &anchors, &[], now, algorithms.all);
+    matches!(result, Err(Error::InvalidCertificate(CertificateError::BadSignature)))
+}
+
+/// The intermediates that may issue certificates. webpki looks for `CA:TRUE`, and never at the key
+/// usage (RFC 5280, section 6.1.4 (n)); OpenSSL and Go look at both.
+fn issuers<'a>(intermediates: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
+    let may_issue = |der: &&CertificateDer<'_>| {
+        Certificate::parse(der).is_none_or(|certificate| certificate.ca != CaUse::NoKeyCertSign)
+    };
+    intermediates.iter().filter(may_issue).cloned().collect()
 }
 
 /// What a chain to an anchor would have checked, and a pin has to check by itself.
@@ -121,6 +170,7 @@ impl ServerCertVerifier for AnchorOrPin {
                     server_name: server_name.to_str().into_owned(),
                     presented,
                     reason: reason.clone(),
+                    check: Check::Certificate,
                     at: now,
                 });
                 Err(reason)
@@ -135,6 +185,7 @@ impl ServerCertVerifier for AnchorOrPin {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, certificate, signature, &self.algorithms)
+            .map_err(|reason| self.keep_signature_refusal(certificate, reason))
     }
 
     fn verify_tls13_signature(
@@ -144,6 +195,7 @@ impl ServerCertVerifier for AnchorOrPin {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, certificate, signature, &self.algorithms)
+            .map_err(|reason| self.keep_signature_refusal(certificate, reason))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -200,10 +252,14 @@ pub(super) fn certificate_error(error: &Error) -> Option<&CertificateError> {
     }
 }
 
-/// webpki's own reason, where rustls passes it on unchanged.
+/// The name of webpki's own error, where rustls passes it on unchanged. A name and not a type: rustls
+/// does not export webpki, and a second copy of it here could be of another version.
 pub(super) fn webpki_reason(error: &CertificateError) -> Option<String> {
     match error {
-        CertificateError::Other(OtherError(inner)) => Some(inner.to_string()),
+        CertificateError::Other(OtherError(inner)) => {
+            let words = inner.to_string();
+            Some(words.chars().take_while(char::is_ascii_alphanumeric).collect())
+        }
         _ => None,
     }
 }

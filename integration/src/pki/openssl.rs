@@ -4,7 +4,7 @@
 //! The command works in a directory of its own that is removed afterwards.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -20,6 +20,8 @@ pub enum Weakness {
     Rsa1024,
     /// A P-256 key, but the authority signed with SHA-1.
     Sha1Signature,
+    /// A P-256 key, but signed with MD5: by another RSA key under the authority's name, for ECDSA has no MD5.
+    Md5Signature,
 }
 
 /// A server certificate for `localhost`, `127.0.0.1` and `::1` from `authority`, weak in one way.
@@ -33,7 +35,13 @@ pub fn weak_leaf(authority: &Authority, weakness: Weakness) -> Option<Leaf> {
     let (key, hash) = match weakness {
         Weakness::Rsa1024 => (["RSA", "rsa_keygen_bits:1024"], "-sha256"),
         Weakness::Sha1Signature => (["EC", "ec_paramgen_curve:P-256"], "-sha1"),
+        Weakness::Md5Signature => (["EC", "ec_paramgen_curve:P-256"], "-md5"),
     };
+    if weakness == Weakness::Md5Signature {
+        let subject = format!("/O=Harness/CN={}", authority.spec.name);
+        let arguments = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt"];
+        openssl(directory.path(), &[&arguments[..], &["-subj", &subject]].concat())?;
+    }
     let [algorithm, option] = key;
     openssl(directory.path(), &["genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out", "leaf.key"])?;
     openssl(
@@ -68,6 +76,21 @@ pub fn weak_leaf(authority: &Authority, weakness: Weakness) -> Option<Leaf> {
         intermediates: authority.intermediates.clone(),
         key_pem: fs::read_to_string(at("leaf.key")).ok()?,
     })
+}
+
+/// What the command writes to stdout for `input` on its stdin.
+pub fn output(arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
+    let mut process = Command::new("openssl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    // What is asked here is smaller than a pipe, so neither side waits for the other.
+    process.stdin.take()?.write_all(input).ok()?;
+    let output = process.wait_with_output().ok()?;
+    output.status.success().then_some(output.stdout)
 }
 
 fn openssl(directory: &Path, arguments: &[&str]) -> Option<()> {

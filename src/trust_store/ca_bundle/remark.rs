@@ -308,7 +308,10 @@ pub enum Content {
     #[error("{0}")]
     Kind(Kind),
     /// None of these.
-    #[error("no certificate in it: {bytes} bytes of {}", if *is_text { "text without a BEGIN CERTIFICATE line" } else { "binary data" })]
+    #[error(
+        "no certificate in it: {bytes} bytes of {}; paste the certificate of the CA, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
+        if *is_text { "text without a BEGIN CERTIFICATE line" } else { "binary data" }
+    )]
     Unknown {
         /// Its length.
         bytes: usize,
