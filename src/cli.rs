@@ -1,6 +1,6 @@
 //! The command line: KServe's container arguments, and help that says the rest.
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const AFTER_HELP: &str = "\
 Sources are s3://bucket[/key-or-prefix]. Without arguments the source is STORAGE_URI, or STORAGE_PATH in the bucket of the
@@ -41,7 +41,42 @@ impl From<clap::Error> for UsageError {
 /// Downloads a model from S3-compatible storage onto a volume.
 #[derive(Debug, Parser)]
 #[command(name = "storage-initializer", version, after_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
+    /// What else the program can do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The download, where there is no command.
+    #[command(flatten)]
+    pub pairs: Pairs,
+}
+
+/// What the program can do beside downloading.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Resolve and probe everything that the download would need, explain it, and download nothing.
+    Check {
+        /// How the result is printed.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+        /// What to check.
+        #[command(flatten)]
+        pairs: Pairs,
+    },
+}
+
+/// How a result is printed on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON object, for machines.
+    Json,
+}
+
+/// Sources and destinations.
+#[derive(Debug, Args)]
+pub struct Pairs {
     /// Sources and destinations, in pairs.
     #[arg(value_name = "SRC_URI DEST")]
     pub sources_and_destinations: Vec<String>,

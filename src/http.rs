@@ -28,6 +28,8 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 
+use hyper_util::client::proxy::matcher::Matcher;
+
 use crate::{
     cause::innermost,
     settings::Limits,
@@ -115,6 +117,8 @@ pub struct Http {
     /// For metadata services, which no proxy may see.
     direct: reqwest::Client,
     trust_store: Arc<TrustStore>,
+    /// reqwest reads the same variables by the same rules, and does not tell.
+    proxies: Arc<Matcher>,
     connect_timeout: Duration,
     first_byte_timeout: Duration,
 }
@@ -152,19 +156,40 @@ impl Http {
             client: builder().build().map_err(HttpSetupError::Client)?,
             direct: builder().no_proxy().build().map_err(HttpSetupError::Client)?,
             trust_store: Arc::new(trust_store),
+            proxies: Arc::new(Matcher::from_env()),
             connect_timeout: limits.connect_timeout,
             first_byte_timeout: limits.first_byte_timeout,
         })
     }
 
+    /// Whether `url` answers HTTP at all, whatever the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`], as any request would end.
+    pub async fn probe(&self, url: &reqwest::Url) -> Result<(), HttpError> {
+        let request = reqwest::Request::new(reqwest::Method::HEAD, url.clone());
+        self.send(request, self.connect_timeout + self.first_byte_timeout).await.map(drop)
+    }
+
+    /// The proxy that requests to `url` go through, without its credentials.
+    pub fn proxy_for(&self, url: &reqwest::Url) -> Option<String> {
+        let url = url.as_str().parse().ok()?;
+        Some(self.proxies.intercept(&url)?.uri().to_string())
+    }
+
     /// Sends one request and waits for the head of its answer.
     async fn send(&self, request: reqwest::Request, timeout: Duration) -> Result<reqwest::Response, HttpError> {
         let url = request.url();
-        let host = match (url.host_str(), url.port_or_known_default()) {
+        let is_direct = is_metadata_service(url.host_str());
+        let mut host = match (url.host_str(), url.port_or_known_default()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             _ => url.to_string(),
         };
-        let client = if is_metadata_service(url.host_str()) { &self.direct } else { &self.client };
+        if !is_direct && let Some(proxy) = self.proxy_for(url) {
+            host = format!("{host} (through proxy {proxy})");
+        }
+        let client = if is_direct { &self.direct } else { &self.client };
         match tokio::time::timeout(timeout, client.execute(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.classify(host, &error)),
@@ -194,8 +219,8 @@ impl Http {
         if let rustls::Error::InvalidCertificate(_) = error {
             let explanation = self
                 .trust_store
-                .refusals()
-                .last()
+                .handshakes()
+                .last_refused()
                 .map_or_else(|| error.to_string(), |refusal: Refusal| explain(&self.trust_store, &refusal));
             return HttpError::CertificateRefused { host, explanation };
         }

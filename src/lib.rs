@@ -10,6 +10,8 @@
 //! 5. [`transfer`] moves the bytes; [`volume`] gives a file its name when it is whole.
 //! 6. [`report`] says what was done, [`error`] why it was not, and with which exit code.
 //!
+//! [`mod@check`] takes the same way without the transfer, and says what it finds on it.
+//!
 //! Modules stand on floors, and import only from lower ones; `integration/tests/house.rs` holds the
 //! table and checks it. What differs from the usual is small: what several stages need (`ranges`,
 //! `checksum`, `destination`, `filter`, `mount`) stands on the ground floor instead of inside the
@@ -17,6 +19,7 @@
 
 pub mod cause;
 pub mod cgroup;
+pub mod check;
 pub mod checksum;
 pub mod cli;
 pub mod destination;
@@ -53,7 +56,7 @@ use settings::Settings;
 use transfer::progress::Progress;
 use trust_store::TrustStore;
 use units::ByteSize;
-use volume::{ModelVolume, VolumeError};
+use volume::{FreeSpace, ModelVolume, VolumeError};
 
 /// Downloads everything that `settings` ask for.
 ///
@@ -67,9 +70,11 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
     }
     let volumes = open_volumes(settings)?;
     let trust_store = read_trust(settings)?;
+    log_trust(&trust_store);
     let store = connect(settings, trust_store).await?;
     let plan = make_plan(settings, &store).await?;
-    check_space(&plan, &volumes)?;
+    let spaces = volumes.iter().map(|volume| volume.free_space()).collect::<Result<_, _>>()?;
+    check_space(&plan, spaces)?;
     progress.plan(plan.files.len() as u64, plan.total_bytes());
     let shown = terminal.show(Arc::clone(&progress));
     let files = transfer::download(&store, plan, &volumes, &settings.limits, Arc::clone(&progress)).await?;
@@ -92,18 +97,18 @@ fn open_volumes(settings: &Settings) -> Result<Vec<Arc<ModelVolume>>, Error> {
 }
 
 fn read_trust(settings: &Settings) -> Result<TrustStore, Error> {
-    let trust = &settings.trust;
     if !settings.connection.is_tls() {
-        if trust.certificate.is_some() || trust.ca_bundle.is_some() || trust.configmap_name.is_some() {
-            tracing::warn!(
-                "the endpoint is http://, so the CA that is configured is not used; write https:// if the store speaks TLS"
-            );
-        }
-        return Ok(TrustStore::empty(true));
+        return Ok(TrustStore::of_plain_http(&settings.trust));
     }
-    let store = TrustStore::read(trust)?;
+    Ok(TrustStore::read(&settings.trust)?)
+}
+
+fn log_trust(store: &TrustStore) {
     for warning in store.warnings() {
         tracing::warn!("{warning}");
+    }
+    if store.sources().is_empty() {
+        return;
     }
     let sources: Vec<String> = store.sources().iter().map(ToString::to_string).collect();
     tracing::info!(certificates = sources.join(", "), "trust store");
@@ -118,16 +123,13 @@ fn read_trust(settings: &Settings) -> Result<TrustStore, Error> {
         );
     }
     if store.is_certificate_redundant() {
-        tracing::info!(
-            "the CA ConfigMap holds everything that \"certificate\" holds: the field can go once no ModelMesh reads this Secret"
-        );
+        tracing::info!("{}", trust_store::REDUNDANT_CERTIFICATE);
     }
-    Ok(store)
 }
 
+/// The clients are set up here, and the credentials found; the store has not been asked yet.
 async fn connect(settings: &Settings, trust_store: TrustStore) -> Result<S3, Error> {
-    let trust = &settings.trust;
-    let limits = &settings.limits;
+    let (trust, limits) = (&settings.trust, &settings.limits);
     let public = trust_store.clone();
     let http = Http::new(trust_store, limits)?;
     let http_for_credentials = || Http::new(public.with_system_roots(trust), limits);
@@ -149,17 +151,12 @@ async fn make_plan(settings: &Settings, store: &S3) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// Destinations on one file system share its space.
-fn check_space(plan: &Plan, volumes: &[Arc<ModelVolume>]) -> Result<(), VolumeError> {
-    let mut needed: Vec<(u64, &ModelVolume, u64)> = Vec::new();
-    for (index, volume) in volumes.iter().enumerate() {
-        let device = volume.device()?;
-        let files = plan.files.iter().filter(|file| file.destination == index);
-        let bytes: u64 = files.map(|file| file.object.size_bytes).sum();
-        match needed.iter_mut().find(|(known, ..)| *known == device) {
-            Some((_, _, sum)) => *sum += bytes,
-            None => needed.push((device, volume, bytes)),
-        }
-    }
-    needed.into_iter().try_for_each(|(_, volume, bytes)| volume.check_space(bytes))
+/// What each destination needs must fit where it goes.
+fn check_space(plan: &Plan, spaces: Vec<FreeSpace>) -> Result<(), VolumeError> {
+    let needed = |destination| {
+        let files = plan.files.iter().filter(move |file| file.destination == destination);
+        files.map(|file| file.object.size_bytes).sum()
+    };
+    let needs: Vec<_> = spaces.into_iter().enumerate().map(|(index, space)| (space, needed(index))).collect();
+    FreeSpace::check(&needs)
 }

@@ -4,7 +4,8 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
 use storage_initializer::{
-    cli::Arguments,
+    check,
+    cli::{Arguments, Command, Output, Pairs},
     env::Environment,
     error::Error,
     logging::{self, Terminal},
@@ -31,29 +32,53 @@ fn main() -> ExitCode {
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
-    let result = arguments
-        .map_err(|usage| Error::Usage(usage.into()))
-        .and_then(|arguments| download(&environment, &arguments, &terminal));
-    let (message, code) = match &result {
-        Ok(report) => (report.to_string(), 0),
+    let ended = arguments.map_err(|usage| Error::Usage(usage.into())).and_then(|arguments| match &arguments.command {
+        None => download(&environment, &arguments.pairs, &terminal).map(Ended::Download),
+        Some(Command::Check { output, pairs }) => check(&environment, pairs, *output).map(Ended::Check),
+    });
+    let (message, code) = match ended {
+        Ok(Ended::Check(code)) => return ExitCode::from(code),
+        Ok(Ended::Download(report)) => (report.to_string(), 0),
         Err(error) => (error.one_line(), error.exit_code()),
     };
     termination::write(&logging.termination_log, &message);
-    match result {
-        Ok(_) => tracing::info!("model in place: {message}"),
-        Err(_) => tracing::error!(exit_code = code, "{message}"),
+    match code {
+        0 => tracing::info!("model in place: {message}"),
+        _ => tracing::error!(exit_code = code, "{message}"),
     }
     ExitCode::from(code)
 }
 
-fn download(environment: &Environment, arguments: &Arguments, terminal: &Terminal) -> Result<Report, Error> {
-    let settings = Settings::read(environment, &arguments.sources_and_destinations)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+enum Ended {
+    Download(Report),
+    /// With this exit code; the report is on stdout.
+    Check(u8),
+}
+
+fn download(environment: &Environment, pairs: &Pairs, terminal: &Terminal) -> Result<Report, Error> {
+    let settings = Settings::read(environment, &pairs.sources_and_destinations)?;
     let progress = Arc::new(Progress::default());
+    let work = run(&settings, terminal, Arc::clone(&progress));
+    until_signalled(&progress, work)?
+}
+
+fn check(environment: &Environment, pairs: &Pairs, output: Output) -> Result<u8, Error> {
+    let progress = Progress::default();
+    let check = until_signalled(&progress, check::check(environment, &pairs.sources_and_destinations))?;
+    match output {
+        Output::Text => println!("{check}"),
+        Output::Json => println!("{}", check.to_json()),
+    }
+    Ok(check.exit_code())
+}
+
+/// Runs `work` to its end, or to SIGTERM's.
+fn until_signalled<T>(progress: &Progress, work: impl Future<Output = T>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let result = runtime.block_on(async {
         tokio::select! {
-            signal = termination::signal() => Err(termination::interrupted(signal, &progress)),
-            result = run(&settings, terminal, Arc::clone(&progress)) => result,
+            signal = termination::signal() => Err(termination::interrupted(signal, progress)),
+            output = work => Ok(output),
         }
     });
     // A write that is under way is not worth waiting for: its file has no final name yet.

@@ -7,12 +7,15 @@
 //!
 //! Which layer wins is `settings::layers`; what the CA settings lead to is `trust_store`.
 
+mod effective;
 mod endpoint;
 mod layers;
 mod origin;
+mod portability;
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+pub use effective::Effective;
 pub use endpoint::{Endpoint, EndpointError};
 pub use origin::{EntryName, Origin, Sourced};
 
@@ -51,6 +54,8 @@ pub struct Settings {
     pub filter: Filter,
     /// What is accepted and worth cleaning up, for the log.
     pub warnings: Vec<String>,
+    /// What works here and may not under KServe or ModelMesh, for `check`.
+    pub portability: Vec<String>,
 }
 
 /// One source and its destination.
@@ -85,6 +90,18 @@ impl Connection {
     /// Whether requests go over TLS.
     pub fn is_tls(&self) -> bool {
         self.endpoint.as_ref().is_none_or(|endpoint| endpoint.value.tls)
+    }
+
+    /// An address at the store that a probe can ask: the endpoint itself, or Amazon's for the region.
+    /// `None` where the region makes no host name.
+    pub fn probe_url(&self) -> Option<reqwest::Url> {
+        let amazon = || {
+            let region = self.region.as_ref().map_or("us-east-1", |region| &region.value);
+            let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+            format!("https://s3.{region}.amazonaws.com{suffix}")
+        };
+        let text = self.endpoint.as_ref().map_or_else(amazon, |endpoint| endpoint.value.to_string());
+        reqwest::Url::parse(&text).ok()
     }
 
     /// Whether the bucket stands in the path of a request rather than in its host name.
@@ -412,7 +429,9 @@ impl Settings {
         let limits = reader.limits();
         let filter = reader.filter();
         if reader.problems.is_empty() {
-            Ok(Self { downloads, connection, trust, limits, filter, warnings: reader.layers.warnings })
+            let portability = reader.layers.portability();
+            let warnings = reader.layers.warnings;
+            Ok(Self { downloads, connection, trust, limits, filter, warnings, portability })
         } else {
             Err(SettingsError::Problems(reader.problems))
         }

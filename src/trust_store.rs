@@ -50,7 +50,7 @@ pub use explain::explain;
 use source::{Reading, bundle_keys, is_path, system_roots};
 pub use source::{Source, SourceKind};
 use verifier::AnchorOrPin;
-pub use verifier::{Refusal, Refusals};
+pub use verifier::{Handshakes, Refusal};
 
 /// Whom a TLS client believes, and where each certificate came from.
 #[derive(Clone, Debug)]
@@ -65,8 +65,11 @@ pub struct TrustStore {
     /// Said first where a handshake fails: what was configured and is not there.
     absent: Option<String>,
     certificate_is_redundant: bool,
-    refusals: Refusals,
+    handshakes: Handshakes,
 }
+
+/// What is worth knowing where the ConfigMap holds everything that the Secret holds.
+pub const REDUNDANT_CERTIFICATE: &str = "the CA ConfigMap holds everything that \"certificate\" holds: the field can go once no ModelMesh reads this Secret";
 
 /// A certificate of the bundle, with the source that held it first.
 #[derive(Clone, Debug)]
@@ -77,6 +80,18 @@ pub struct Trusted {
     pub certificate: Certificate,
     /// The name of its source.
     pub source: String,
+}
+
+impl Trusted {
+    /// Whether it may stand at the end of a chain at `now`; if not, it is a pin alone.
+    pub fn is_anchor_at(&self, now: UnixTime) -> bool {
+        is_anchor(&self.certificate, now)
+    }
+
+    /// Whether `now` lies between its dates.
+    pub fn is_in_date_at(&self, now: UnixTime) -> bool {
+        self.certificate.validity_at(now) == Validity::InDate
+    }
 }
 
 /// Why there is no trust store.
@@ -144,7 +159,7 @@ impl TrustStore {
     /// The system's roots alone: what public services such as STS are verified with beside the
     /// bundle.
     pub fn with_system_roots(mut self, trust: &Trust) -> Self {
-        self.refusals = Refusals::default();
+        self.handshakes = Handshakes::default();
         if self.system.pins.is_empty() {
             self.verify = true;
             self.add_system_roots(trust, UnixTime::now());
@@ -152,8 +167,19 @@ impl TrustStore {
         self
     }
 
-    /// A store without a single certificate, for `http://` endpoints and as a beginning.
-    pub fn empty(verify: bool) -> Self {
+    /// A store without a single certificate, for an `http://` endpoint.
+    pub fn of_plain_http(trust: &Trust) -> Self {
+        let mut store = Self::empty(true);
+        if trust.certificate.is_some() || trust.ca_bundle.is_some() || trust.configmap_name.is_some() {
+            store.warnings.push(
+                "the endpoint is http://, so the CA that is configured is not used; write https:// if the store speaks TLS"
+                    .to_owned(),
+            );
+        }
+        store
+    }
+
+    fn empty(verify: bool) -> Self {
         Self {
             bundle: Vec::new(),
             system: SystemRoots::default(),
@@ -163,7 +189,7 @@ impl TrustStore {
             warnings: Vec::new(),
             absent: None,
             certificate_is_redundant: false,
-            refusals: Refusals::default(),
+            handshakes: Handshakes::default(),
         }
     }
 
@@ -183,7 +209,7 @@ impl TrustStore {
             .dangerous();
         let mut config = if self.verify {
             let verifier =
-                AnchorOrPin { refusals: self.refusals.clone(), ..self.verifier_of(&self.bundle, &self.system) };
+                AnchorOrPin { handshakes: self.handshakes.clone(), ..self.verifier_of(&self.bundle, &self.system) };
             builder.with_custom_certificate_verifier(Arc::new(verifier))
         } else {
             builder.with_custom_certificate_verifier(Arc::new(verifier::Unverified { algorithms }))
@@ -214,9 +240,22 @@ impl TrustStore {
         &self.bundle
     }
 
-    /// Server certificates that clients of this store did not accept.
-    pub fn refusals(&self) -> &Refusals {
-        &self.refusals
+    /// How handshakes of clients of this store ended.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
+    /// The certificate that a server presented last and that was accepted, in words.
+    pub fn last_accepted(&self) -> Option<String> {
+        let accepted = self.handshakes.last_accepted()?;
+        let certificate = Certificate::parse(&accepted.certificate)?;
+        let by = if accepted.is_pinned {
+            "trusted as it is, an exact pin".to_owned()
+        } else {
+            format!("issued by {:?}", certificate.issuer)
+        };
+        let until = certificate.not_after_date();
+        Some(format!("the server presented {:?} ({by}, valid until {until})", certificate.subject))
     }
 
     /// The bundle's certificates and the system's: for messages, because it parses the latter.
@@ -230,7 +269,7 @@ impl TrustStore {
         self.bundle.iter().cloned().chain(roots).collect()
     }
 
-    /// A verifier that trusts these alone, and keeps its refusals to itself.
+    /// A verifier that trusts these alone, and keeps its handshakes to itself.
     fn verifier_of(&self, bundle: &[Trusted], system: &SystemRoots) -> AnchorOrPin {
         let now = UnixTime::now();
         let issuers = bundle.iter().filter(|held| is_anchor(&held.certificate, now)).map(|held| &held.der);
@@ -241,7 +280,7 @@ impl TrustStore {
             anchors,
             pins: bundle.iter().map(|held| &held.der).chain(&system.pins).cloned().collect(),
             algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
-            refusals: Refusals::default(),
+            handshakes: Handshakes::default(),
         }
     }
 

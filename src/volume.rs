@@ -130,35 +130,13 @@ impl ModelVolume {
         Ok(volume)
     }
 
-    /// Checks that `needed_bytes` more fit on the volume.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeError::TooSmall`] with both numbers where they do not.
-    pub fn check_space(&self, needed_bytes: u64) -> Result<(), VolumeError> {
-        let statistics = rustix::fs::statvfs(&self.root)
-            .map_err(|error| VolumeError::Write { path: self.root.clone(), source: io::Error::from(error).into() })?;
-        // A file system that cannot tell says zero blocks in all.
-        let available = statistics.f_bavail.saturating_mul(statistics.f_frsize);
-        if statistics.f_blocks > 0 && needed_bytes > available {
-            return Err(VolumeError::TooSmall {
-                path: self.root.clone(),
-                needed: ByteSize(needed_bytes),
-                available: ByteSize(available),
-            });
-        }
-        Ok(())
-    }
-
-    /// The file system's identity, to tell destinations that share one.
+    /// How much the volume has room for.
     ///
     /// # Errors
     ///
     /// [`VolumeError::Write`] where the destination has gone.
-    pub fn device(&self) -> Result<u64, VolumeError> {
-        use std::os::unix::fs::MetadataExt as _;
-        let metadata = fs::metadata(&self.root).map_err(|error| self.write_error(&self.root, error))?;
-        Ok(metadata.dev())
+    pub fn free_space(&self) -> Result<FreeSpace, VolumeError> {
+        FreeSpace::at(&self.root).map_err(|error| self.write_error(&self.root, error))
     }
 
     /// Creates a partial with `len_bytes` reserved.
@@ -252,6 +230,72 @@ impl ModelVolume {
     fn write_error(&self, path: &Path, error: io::Error) -> VolumeError {
         VolumeError::Write { path: path.to_owned(), source: error.into() }
     }
+}
+
+/// How much a file system has room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreeSpace {
+    /// The destination that was asked for.
+    pub path: PathBuf,
+    /// What there is; `None` where the file system cannot tell.
+    pub available_bytes: Option<u64>,
+    /// The file system's identity: destinations that share one share its space.
+    device: u64,
+}
+
+impl FreeSpace {
+    fn at(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let statistics = rustix::fs::statvfs(path)?;
+        let available = statistics.f_bavail.saturating_mul(statistics.f_frsize);
+        Ok(Self {
+            path: path.to_owned(),
+            // A file system that cannot tell says zero blocks in all.
+            available_bytes: (statistics.f_blocks > 0).then_some(available),
+            device: fs::metadata(path)?.dev(),
+        })
+    }
+
+    /// Checks that what each destination needs fits, all destinations of one file system together.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::TooSmall`] with both numbers where it does not.
+    pub fn check(needs: &[(Self, u64)]) -> Result<(), VolumeError> {
+        for (space, _) in needs {
+            let needed: u64 =
+                needs.iter().filter(|(other, _)| other.device == space.device).map(|(_, bytes)| bytes).sum();
+            if let Some(available) = space.available_bytes
+                && needed > available
+            {
+                return Err(VolumeError::TooSmall {
+                    path: space.path.clone(),
+                    needed: ByteSize(needed),
+                    available: ByteSize(available),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds out whether a destination could be written, and leaves nothing behind. One that does not exist yet is judged by
+/// the directory that it would be created in.
+///
+/// # Errors
+///
+/// [`VolumeError`], as [`ModelVolume::open`] would have it.
+pub fn probe(root: &Path) -> Result<FreeSpace, VolumeError> {
+    let refused = |path: &Path, source: io::Error| VolumeError::Write { path: path.to_owned(), source: source.into() };
+    let absolute = std::path::absolute(root).map_err(|error| refused(root, error))?;
+    let existing = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    if !existing.is_dir() {
+        return Err(VolumeError::NotADirectory { path: existing.to_owned(), found: "a file" });
+    }
+    let file = existing.join(format!("{RESERVED}-check-{}", std::process::id()));
+    File::options().write(true).create_new(true).open(&file).map_err(|error| refused(&absolute, error))?;
+    fs::remove_file(&file).map_err(|error| refused(&file, error))?;
+    FreeSpace::at(existing).map_err(|error| refused(existing, error))
 }
 
 /// A file that is not whole yet.
@@ -382,9 +426,26 @@ mod tests {
     #[test]
     fn more_than_the_volume_has_is_refused_with_both_numbers() {
         let root = tempfile::tempdir().unwrap();
-        let volume = ModelVolume::open(root.path()).unwrap();
-        volume.check_space(1).unwrap();
-        let error = volume.check_space(u64::MAX).unwrap_err().to_string();
+        let space = ModelVolume::open(root.path()).unwrap().free_space().unwrap();
+        FreeSpace::check(&[(space.clone(), 1)]).unwrap();
+        let error = FreeSpace::check(&[(space, u64::MAX)]).unwrap_err().to_string();
         assert!(error.contains("needs") && error.contains("free"), "{error}");
+    }
+
+    #[test]
+    fn destinations_of_one_file_system_share_its_space() {
+        let space = |device| FreeSpace { path: "/models".into(), available_bytes: Some(10), device };
+        FreeSpace::check(&[(space(1), 6), (space(2), 6)]).unwrap();
+        assert!(FreeSpace::check(&[(space(1), 6), (space(1), 6)]).is_err());
+    }
+
+    #[test]
+    fn a_probe_leaves_nothing_behind_and_creates_no_destination() {
+        let root = tempfile::tempdir().unwrap();
+        probe(&root.path().join("not/yet")).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        fs::write(root.path().join("file"), "").unwrap();
+        let error = probe(&root.path().join("file/below")).unwrap_err();
+        assert!(matches!(error, VolumeError::NotADirectory { .. }), "{error}");
     }
 }

@@ -39,7 +39,9 @@ pub(super) struct Names {
 pub(super) struct Layers<'a> {
     environment: &'a Environment,
     secret_variables: Option<Mount>,
-    entry: Option<(EntryName, Entry)>,
+    pub(super) entry: Option<(EntryName, Entry)>,
+    /// How long the entry is, as KServe would have to pass it in one variable.
+    pub(super) entry_bytes: usize,
     overrides: Option<Entry>,
     pub(super) warnings: Vec<String>,
 }
@@ -48,8 +50,14 @@ impl<'a> Layers<'a> {
     /// Reads the mounted Secret and both variables. What is wrong is added to `problems`; the
     /// layers that can be read are used all the same, so that their problems are reported too.
     pub(super) fn read(environment: &'a Environment, problems: &mut Vec<Problem>) -> Self {
-        let mut layers =
-            Self { environment, secret_variables: None, entry: None, overrides: None, warnings: Vec::new() };
+        let mut layers = Self {
+            environment,
+            secret_variables: None,
+            entry: None,
+            entry_bytes: 0,
+            overrides: None,
+            warnings: Vec::new(),
+        };
         if let Some(text) = environment.value("STORAGE_CONFIG") {
             layers.warn_of_unused_mount();
             layers.entry = layers
@@ -212,6 +220,8 @@ impl<'a> Layers<'a> {
     fn parse(&mut self, name: EntryName, content: &[u8], problems: &mut Vec<Problem>) -> Option<Entry> {
         match Entry::parse(content) {
             Ok(entry) => {
+                // An override is a few keys; the entry is what can grow.
+                self.entry_bytes = self.entry_bytes.max(content.len());
                 for remark in entry.remarks() {
                     self.warnings.push(format!("{name}: {remark}"));
                 }

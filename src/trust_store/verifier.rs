@@ -48,18 +48,39 @@ pub enum Check {
     HandshakeSignature,
 }
 
-/// The last refusal. One run talks to one store, so the last is also the one that ends it.
-#[derive(Clone, Debug, Default)]
-pub struct Refusals(Arc<Mutex<Option<Refusal>>>);
+/// A server certificate that was accepted.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The server's own certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Whether it is one of the trusted certificates itself, rather than issued by one.
+    pub is_pinned: bool,
+}
 
-impl Refusals {
+/// How the last handshakes ended. One run talks to one store, so the last refusal is also the one that ends it.
+#[derive(Clone, Debug, Default)]
+pub struct Handshakes {
+    refused: Arc<Mutex<Option<Refusal>>>,
+    accepted: Arc<Mutex<Option<Accepted>>>,
+}
+
+impl Handshakes {
     /// The last refusal, if there was one.
-    pub fn last(&self) -> Option<Refusal> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn last_refused(&self) -> Option<Refusal> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The last certificate that was accepted, if there was one.
+    pub fn last_accepted(&self) -> Option<Accepted> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn keep(&self, refusal: Refusal) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    }
+
+    fn keep_accepted(&self, accepted: Accepted) {
+        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted);
     }
 }
 
@@ -69,7 +90,7 @@ pub(super) struct AnchorOrPin {
     pub(super) anchors: RootCertStore,
     pub(super) pins: Vec<CertificateDer<'static>>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
-    pub(super) refusals: Refusals,
+    pub(super) handshakes: Handshakes,
 }
 
 impl AnchorOrPin {
@@ -99,7 +120,7 @@ impl AnchorOrPin {
 
     /// Keeps why a handshake signature was refused; the name and the rest of the chain were fine.
     fn keep_signature_refusal(&self, certificate: &CertificateDer<'_>, reason: Error) -> Error {
-        self.refusals.keep(Refusal {
+        self.handshakes.keep(Refusal {
             server_name: String::new(),
             presented: vec![certificate.clone().into_owned()],
             reason: reason.clone(),
@@ -160,13 +181,17 @@ impl ServerCertVerifier for AnchorOrPin {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.decide(end_entity, intermediates, server_name, now) {
-            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Ok(()) => {
+                let is_pinned = self.pins.iter().any(|pin| pin == end_entity);
+                self.handshakes.keep_accepted(Accepted { certificate: end_entity.clone().into_owned(), is_pinned });
+                Ok(ServerCertVerified::assertion())
+            }
             Err(reason) => {
                 let presented = std::iter::once(end_entity)
                     .chain(intermediates)
                     .map(|certificate| certificate.clone().into_owned())
                     .collect();
-                self.refusals.keep(Refusal {
+                self.handshakes.keep(Refusal {
                     server_name: server_name.to_str().into_owned(),
                     presented,
                     reason: reason.clone(),

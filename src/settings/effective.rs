@@ -1,0 +1,74 @@
+//! The settings as a table: what is in force, and where each value comes from. Secrets are `***`.
+
+use super::{Addressing, Credentials, Origin, Settings, Sourced, TrustMode};
+
+/// One value that is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// The setting, by the name of its field or variable.
+    pub name: &'static str,
+    /// Its value; a secret's is `***`, never even its length.
+    pub value: String,
+    /// Where it was read.
+    pub origin: String,
+}
+
+impl Settings {
+    /// Every setting that is in force, in the order of the documentation.
+    pub fn effective(&self) -> Vec<Effective> {
+        let mut table = Vec::new();
+        let mut row = |name, value: String, origin: &Origin| {
+            table.push(Effective { name, value, origin: origin.to_string() });
+        };
+        let connection = &self.connection;
+        match &connection.endpoint {
+            Some(endpoint) => row("endpoint_url", endpoint.value.to_string(), &endpoint.origin),
+            None => row("endpoint_url", "Amazon S3".to_owned(), &Origin::Default),
+        }
+        match &connection.region {
+            Some(region) => row("region", region.value.clone(), &region.origin),
+            None => row("region", "learned from the first reply, else us-east-1".to_owned(), &Origin::Default),
+        }
+        let addressing = match (connection.addressing.value, connection.uses_path_style()) {
+            (Addressing::Auto, true) => "auto (path)",
+            (Addressing::Auto, false) => "auto (virtual)",
+            (Addressing::Path, _) => "path",
+            (Addressing::Virtual, _) => "virtual",
+        };
+        row("addressing_style", addressing.to_owned(), &connection.addressing.origin);
+        match &connection.credentials {
+            Credentials::Anonymous(origin) => row("anonymous", "true".to_owned(), origin),
+            Credentials::Keys { access_key_id, session_token, .. } => {
+                row("access_key_id", access_key_id.value.to_string(), &access_key_id.origin);
+                row("secret_access_key", "***".to_owned(), &access_key_id.origin);
+                if let Some(token) = session_token {
+                    row("session_token", token.to_string(), &access_key_id.origin);
+                }
+            }
+            Credentials::Chain => row("credentials", connection.credentials.to_string(), &Origin::Default),
+        }
+        let trust = &self.trust;
+        row("verify_ssl", trust.verify.value.to_string(), &trust.verify.origin);
+        let mode = match trust.mode.value {
+            TrustMode::Combined => "combined",
+            TrustMode::BundleOnly => "bundle-only",
+        };
+        row("TRUST_STORE", mode.to_owned(), &trust.mode.origin);
+        let mut text = |name, setting: &Option<Sourced<String>>, shown: fn(&str) -> String| {
+            if let Some(setting) = setting {
+                row(name, shown(&setting.value), &setting.origin);
+            }
+        };
+        text("certificate", &trust.certificate, |text| format!("{} bytes", text.len()));
+        text("ca_bundle", &trust.ca_bundle, |text| {
+            if text.contains("-----BEGIN") { format!("{} bytes", text.len()) } else { text.to_owned() }
+        });
+        text("cabundle_configmap", &trust.configmap_name, str::to_owned);
+        row(
+            "CA_BUNDLE_VOLUME_MOUNT_POINT",
+            trust.configmap_dir.value.display().to_string(),
+            &trust.configmap_dir.origin,
+        );
+        table
+    }
+}
