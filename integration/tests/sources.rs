@@ -376,6 +376,14 @@ mod ca_bundle {
     }
 
     #[test]
+    fn may_be_a_directory_that_openssl_hashed() {
+        let (scene, ca) = store();
+        scene.write("certs/4a6481c9.0", ca.pem());
+        let directory = scene.path("certs");
+        scene.env("AWS_CA_BUNDLE", directory).run().succeeds_quietly();
+    }
+
+    #[test]
     fn may_be_the_mounted_configmap_itself() {
         let (scene, ca) = store();
         let path = text(&scene.path("ca/cabundle.crt"));

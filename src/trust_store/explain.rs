@@ -465,3 +465,76 @@ fn who_else_accepts(store: &TrustStore, refusal: &Refusal) -> Option<String> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use rustls::Error;
+
+    use super::*;
+
+    /// A root, an intermediate and a server's certificate.
+    fn chain(names: &[&str]) -> [CertificateDer<'static>; 3] {
+        let params = |name: &str, is_ca: IsCa, names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            let mut params = CertificateParams::new(names).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = is_ca;
+            params
+        };
+        let ca = || IsCa::Ca(BasicConstraints::Unconstrained);
+        let keys = [(); 3].map(|()| KeyPair::generate().unwrap());
+        let (root, middle) = (params("Root", ca(), &[]), params("Middle", ca(), &[]));
+        let leaf = params("leaf", IsCa::NoCa, names);
+        [
+            root.self_signed(&keys[0]).unwrap().der().clone(),
+            middle.signed_by(&keys[1], &Issuer::from_params(&root, &keys[0])).unwrap().der().clone(),
+            leaf.signed_by(&keys[2], &Issuer::from_params(&middle, &keys[1])).unwrap().der().clone(),
+        ]
+    }
+
+    fn refusal(presented: Vec<CertificateDer<'static>>, reason: CertificateError) -> Refusal {
+        Refusal {
+            server_name: "localhost".to_owned(),
+            presented,
+            reason: Error::from(reason),
+            check: Check::Certificate,
+            at: UnixTime::now(),
+        }
+    }
+
+    #[test]
+    fn the_path_is_found_in_any_order_and_ends_even_in_a_circle() {
+        let [root, middle, leaf] = chain(&["localhost"]);
+        let presented = vec![leaf.clone(), root.clone(), middle.clone(), middle.clone()];
+        let presented = Presented::of(&refusal(presented, CertificateError::UnknownIssuer)).unwrap();
+        let subjects: Vec<&str> = presented.path().iter().map(|certificate| certificate.subject.as_str()).collect();
+        assert_eq!(subjects, ["CN=leaf", "CN=Middle", "CN=Root"]);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_explained_all_the_same() {
+        let rubbish = vec![CertificateDer::from(vec![0x30, 0x00])];
+        let text = explain(&TrustStore::empty(true), &refusal(rubbish, CertificateError::BadEncoding));
+        assert!(text.starts_with("what the server presented cannot be read as a certificate"), "{text}");
+        assert!(!explain(&TrustStore::empty(true), &refusal(Vec::new(), CertificateError::BadEncoding)).is_empty());
+    }
+
+    #[test]
+    fn a_reason_that_nobody_foresaw_shows_at_most_a_name() {
+        let [_, _, leaf] = chain(&["localhost"]);
+        let text = explain(&TrustStore::empty(true), &refusal(vec![leaf], CertificateError::Revoked));
+        assert!(text.contains("breaks a rule of RFC 5280;"), "{text}");
+    }
+
+    #[test]
+    fn a_bucket_in_front_of_the_certificates_host_leads_to_path_style() {
+        let [_, _, leaf] = chain(&["minio.example"]);
+        let leaf = Certificate::parse(&leaf).unwrap();
+        let verdict = wrong_name(&leaf, "models.minio.example");
+        assert!(verdict.advice.contains(r#""addressing_style": "path""#), "{}", verdict.advice);
+        let verdict = wrong_name(&leaf, "otherminio.example");
+        assert!(!verdict.advice.contains("addressing_style"), "{}", verdict.advice);
+    }
+}
