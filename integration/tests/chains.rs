@@ -104,6 +104,12 @@ mod a_chain_to_a_ca_of_the_bundle {
     }
 
     #[test]
+    fn a_ca_with_the_name_of_its_server_is_still_its_ca() {
+        let root = Authority::new("localhost");
+        assert_eq!(trusts(server_of(&root).identity(), &root.pem()), "");
+    }
+
+    #[test]
     fn tls_1_2_alone_and_tls_1_3_alone_will_do() {
         for versions in [TlsVersions::Tls12, TlsVersions::Tls13] {
             let root = root();
@@ -345,6 +351,17 @@ mod a_server_that_is_not_trusted {
         HeadObject s3://models/bert at https://localhost:[port] failed: TLS with localhost:[port] refused: the server presented "O=Harness, CN=localhost" (issued by "O=Harness, CN=Store Root", valid until [date], SHA-256 [sha256]);
         CA ConfigMap at [pod]/ca holds a CA with its issuer's name "O=Harness, CN=Store Root" but another key (valid until [date], SHA-256 [sha256]);
         certificates in the trust store: CA ConfigMap at [pod]/ca (cabundle.crt): 1 ("O=Harness, CN=Store Root"), system roots (SSL_CERT_FILE [pod]/public-roots.pem): 1;
+        replace it there with the CA certificate that is in use now, or add that one
+        "#);
+    }
+
+    #[test]
+    fn a_ca_with_the_name_of_its_server_and_another_key() {
+        let old = Authority::new("localhost");
+        assert_snapshot!(distrusts(server_of(&old.rekeyed()).identity(), &old.pem()), @r#"
+        HeadObject s3://models/bert at https://localhost:[port] failed: TLS with localhost:[port] refused: the server presented "O=Harness, CN=localhost" (issued by "O=Harness, CN=localhost", valid until [date], SHA-256 [sha256]);
+        CA ConfigMap at [pod]/ca holds a CA with its issuer's name "O=Harness, CN=localhost" but another key (valid until [date], SHA-256 [sha256]);
+        certificates in the trust store: CA ConfigMap at [pod]/ca (cabundle.crt): 1 ("O=Harness, CN=localhost"), system roots (SSL_CERT_FILE [pod]/public-roots.pem): 1;
         replace it there with the CA certificate that is in use now, or add that one
         "#);
     }
@@ -671,6 +688,19 @@ mod a_server_that_is_too_weak {
         "O=Harness, CN=localhost" is signed with MD5 with RSA, which can be forged and is no longer accepted;
         certificates in the trust store: CA ConfigMap at [pod]/ca (cabundle.crt): 1 ("O=Harness, CN=Store Root"), system roots (SSL_CERT_FILE [pod]/public-roots.pem): 1;
         reissue it with SHA-256
+        "#);
+    }
+
+    #[test]
+    fn a_certificate_of_version_1() {
+        let root = root();
+        let leaf = weak_leaf(&root, Weakness::Version1);
+        let Some(endpoint) = endpoint(leaf.as_ref(), &[]) else { return };
+        assert_snapshot!(distrusts(&endpoint, &root), @r#"
+        HeadObject s3://models/bert at https://localhost:[port] failed: TLS with localhost:[port] refused: the server presented "O=Harness, CN=localhost" (issued by "O=Harness, CN=Store Root", valid until [date], SHA-256 [sha256]) and 1 more certificate;
+        it is an X.509 certificate of version 1, which cannot have a subjectAltName;
+        certificates in the trust store: CA ConfigMap at [pod]/ca (cabundle.crt): 1 ("O=Harness, CN=Store Root"), system roots (SSL_CERT_FILE [pod]/public-roots.pem): 1;
+        reissue it as version 3 with subjectAltName=DNS:localhost
         "#);
     }
 

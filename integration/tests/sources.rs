@@ -288,7 +288,7 @@ mod a_file_that_may_not_be_read {
     #[test]
     fn in_the_configmap_says_which_and_how_to_open_it() {
         let (scene, ca) = store();
-        let scene = scene.configmap_of(keys(&[("cabundle.crt", &ca.pem())]).mode(0)).unprivileged();
+        let scene = scene.configmap_of(keys(&[("cabundle.crt", &ca.pem())]).mode(0o000)).unprivileged();
         assert_snapshot!(scene.run().fails(78), @r"
         no CA source holds a usable certificate: CA ConfigMap at [pod]/ca: [pod]/ca/cabundle.crt may not be read by this user;
         set the volume's defaultMode (for example 0444) or the pod's fsGroup
@@ -298,7 +298,7 @@ mod a_file_that_may_not_be_read {
     #[test]
     fn in_the_configmap_is_a_warning_beside_the_certificate() {
         let (scene, ca) = store();
-        let scene = scene.configmap_of(keys(&[("cabundle.crt", &ca.pem())]).mode(0)).unprivileged();
+        let scene = scene.configmap_of(keys(&[("cabundle.crt", &ca.pem())]).mode(0o000)).unprivileged();
         assert_snapshot!(scene.certificate(ca.pem()).run().succeeds(), @"CA ConfigMap at [pod]/ca: [pod]/ca/cabundle.crt may not be read by this user; set the volume's defaultMode (for example 0444) or the pod's fsGroup");
     }
 
@@ -307,7 +307,7 @@ mod a_file_that_may_not_be_read {
         let (scene, ca) = store();
         let scene = scene.configmap_of(keys(&[("ca.crt", &ca.pem()), ("tls.crt", &other_ca())])).unprivileged();
         let mounted = fs::read_link(scene.path("ca/..data")).unwrap();
-        fs::set_permissions(scene.path("ca").join(mounted).join("tls.crt"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(scene.path("ca").join(mounted).join("tls.crt"), Permissions::from_mode(0o000)).unwrap();
         assert_snapshot!(scene.run().succeeds(), @"CA ConfigMap at [pod]/ca: [pod]/ca/tls.crt may not be read by this user; set the volume's defaultMode (for example 0444) or the pod's fsGroup");
     }
 
@@ -315,7 +315,7 @@ mod a_file_that_may_not_be_read {
     fn named_by_ca_bundle_says_which_and_how_to_open_it() {
         let (scene, ca) = store();
         let scene = scene.ca_bundle(ca.pem()).unprivileged();
-        fs::set_permissions(scene.path("ca-bundle-file.pem"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(scene.path("ca-bundle-file.pem"), Permissions::from_mode(0o000)).unwrap();
         assert_snapshot!(scene.run().fails(78), @r#"
         no CA source holds a usable certificate: storage-config entry "localMinIO" ([pod]/storage-config/localMinIO), field "ca_bundle" -> [pod]/ca-bundle-file.pem: [pod]/ca-bundle-file.pem may not be read by this user;
         set the volume's defaultMode (for example 0444) or the pod's fsGroup
@@ -326,8 +326,11 @@ mod a_file_that_may_not_be_read {
     fn in_a_directory_that_may_not_be_read() {
         let (scene, ca) = store();
         let scene = scene.configmap(ca.pem()).unprivileged();
-        fs::set_permissions(scene.path("ca"), Permissions::from_mode(0)).unwrap();
-        assert_snapshot!(scene.run().fails(78), @r"
+        fs::set_permissions(scene.path("ca"), Permissions::from_mode(0o000)).unwrap();
+        let run = scene.run();
+        // So that the directory can be removed.
+        fs::set_permissions(scene.path("ca"), Permissions::from_mode(0o755)).unwrap();
+        assert_snapshot!(run.fails(78), @r"
         no CA source holds a usable certificate: CA ConfigMap at [pod]/ca: [pod]/ca may not be read by this user;
         set the volume's defaultMode (for example 0444) or the pod's fsGroup
         ");
@@ -370,6 +373,14 @@ mod ca_bundle {
         let run = scene.env("AWS_CA_BUNDLE", directory).run();
         run.succeeds_quietly();
         assert_snapshot!(run.sources(), @"CA ConfigMap at [pod]/ca (not mounted): 0, env AWS_CA_BUNDLE -> [pod]/certs (other.pem, store.crt): 2, system roots (SSL_CERT_FILE [pod]/public-roots.pem): 1");
+    }
+
+    #[test]
+    fn may_be_a_directory_that_openssl_hashed() {
+        let (scene, ca) = store();
+        scene.write("certs/4a6481c9.0", ca.pem());
+        let directory = scene.path("certs");
+        scene.env("AWS_CA_BUNDLE", directory).run().succeeds_quietly();
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use rustls::{
     CertificateError,
+    crypto::{WebPkiSupportedAlgorithms, aws_lc_rs},
     pki_types::{CertificateDer, UnixTime},
 };
 
@@ -16,7 +17,7 @@ use super::{
     FEW, SourceKind, TrustStore, Trusted,
     anchor::{SystemRoots, is_anchor},
     certificate::{CaUse, Certificate, Validity, date},
-    crypto_provider, first_few,
+    first_few,
     verifier::{Check, Refusal, certificate_error, is_signed_by_another, webpki_reason},
 };
 
@@ -27,6 +28,10 @@ const LEAST_RSA_BITS: usize = 2048;
 const MAX_NAMES: usize = 8;
 
 const WHERE_TO: &str = "into the CA ConfigMap's key \"cabundle.crt\" or the storage-config entry's \"certificate\"";
+
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    aws_lc_rs::default_provider().signature_verification_algorithms
+}
 
 /// One line that explains `refusal` by what `store` holds.
 pub fn explain(store: &TrustStore, refusal: &Refusal) -> String {
@@ -50,14 +55,18 @@ pub fn explain(store: &TrustStore, refusal: &Refusal) -> String {
 struct Presented {
     chain: Vec<(CertificateDer<'static>, Certificate)>,
     leaf: Certificate,
+    /// By its own key, and not by a CA that was given the same name, as in many a tutorial.
+    is_self_signed: bool,
 }
 
 impl Presented {
     fn of(refusal: &Refusal) -> Option<Self> {
         let chain: Vec<_> =
             refusal.presented.iter().filter_map(|der| Some((der.clone(), Certificate::parse(der)?))).collect();
-        let leaf = Certificate::parse(refusal.presented.first()?)?;
-        Some(Self { chain, leaf })
+        let der = refusal.presented.first()?;
+        let leaf = Certificate::parse(der)?;
+        let is_self_signed = leaf.is_self_issued() && !is_signed_by_another(der, der, refusal.at, algorithms());
+        Some(Self { chain, leaf, is_self_signed })
     }
 
     fn certificates(&self) -> impl Iterator<Item = &Certificate> {
@@ -69,9 +78,9 @@ impl Presented {
     fn path(&self) -> Vec<&Certificate> {
         let mut path = vec![&self.leaf];
         while let Some(last) = path.last()
-            && !last.is_self_issued()
+            && !(last.is_self_issued() && (path.len() > 1 || self.is_self_signed))
             && path.len() <= self.chain.len()
-            && let Some(issuer) = self.certificates().find(|other| last.names_as_issuer(other))
+            && let Some(issuer) = self.certificates().skip(1).find(|other| last.names_as_issuer(other))
         {
             path.push(issuer);
         }
@@ -83,7 +92,7 @@ impl std::fmt::Display for Presented {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Certificate { subject, issuer, sha256, .. } = &self.leaf;
         write!(f, "the server presented {subject:?} (")?;
-        if self.leaf.is_self_issued() {
+        if self.is_self_signed {
             f.write_str("self-signed")?;
         } else {
             write!(f, "issued by {issuer:?}")?;
@@ -125,9 +134,9 @@ fn judge(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdic
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             wrong_name(leaf, &refusal.server_name)
         }
-        CertificateError::UnknownIssuer if leaf.is_self_issued() => self_signed(store, leaf),
+        CertificateError::UnknownIssuer if presented.is_self_signed => self_signed(store, leaf),
         CertificateError::UnknownIssuer => unknown_issuer(store, refusal, presented),
-        CertificateError::BadSignature if leaf.is_self_issued() => self_signed(store, leaf),
+        CertificateError::BadSignature if presented.is_self_signed => self_signed(store, leaf),
         CertificateError::BadSignature => bad_signature(store, refusal, presented),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Verdict::new(
             "its extended key usage does not allow a server",
@@ -138,7 +147,7 @@ fn judge(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdic
         }
         other if is_about_algorithms(other) => weak_algorithm(presented),
         other => match webpki_reason(other).as_deref() {
-            Some("CaUsedAsEndEntity") if leaf.is_self_issued() => self_signed(store, leaf),
+            Some("CaUsedAsEndEntity") if presented.is_self_signed => self_signed(store, leaf),
             Some("CaUsedAsEndEntity") => Verdict::new(
                 "it is the certificate of a CA (CA:TRUE), which serves a server only where the trust store holds exactly this one",
                 "have the server present a certificate that was issued for it",
@@ -155,6 +164,14 @@ fn judge(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdic
                     "keep only those of them in the CA bundle that are in use",
                 )
             }
+            Some("UnsupportedCertVersion") => Verdict::new(
+                "it is an X.509 certificate of version 1, which cannot have a subjectAltName",
+                format!("reissue it as version 3 with {}", wanted_name(&refusal.server_name)),
+            ),
+            Some("UnsupportedCriticalExtension") => Verdict::new(
+                "a certificate of its chain has a critical extension that this client does not know",
+                "reissue it without that extension, or with it marked as not critical",
+            ),
             name => unforeseen(name),
         },
     }
@@ -208,9 +225,7 @@ fn outdated(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Ver
 }
 
 fn wrong_name(leaf: &Certificate, asked: &str) -> Verdict {
-    let is_address = asked.parse::<std::net::IpAddr>().is_ok();
-    let kind = if is_address { "IP" } else { "DNS" };
-    let reissue = format!("reissue the certificate with subjectAltName={kind}:{asked}");
+    let reissue = format!("reissue the certificate with {}", wanted_name(asked));
     let parent =
         leaf.names.iter().find(|name| asked.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')));
     let (carries, advice) = match (leaf.names.as_slice(), parent) {
@@ -229,6 +244,12 @@ fn wrong_name(leaf: &Certificate, asked: &str) -> Verdict {
         }
     };
     Verdict::new(format!("it is not for {asked:?}: {carries}"), advice)
+}
+
+/// As OpenSSL's configuration has it.
+fn wanted_name(asked: &str) -> String {
+    let kind = if asked.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
+    format!("subjectAltName={kind}:{asked}")
 }
 
 /// Self-signed, and not one of the bundle's: that would have been a pin.
@@ -330,10 +351,9 @@ fn unfit_issuer(issuer: &Trusted, now: UnixTime) -> Verdict {
 }
 
 fn bad_signature(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdict {
-    let algorithms = crypto_provider().signature_verification_algorithms;
     if let Some((leaf, certificate)) = presented.chain.first()
         && let Some((_, intermediate)) = presented.chain.iter().skip(1).find(|(der, other)| {
-            certificate.names_as_issuer(other) && is_signed_by_another(leaf, der, refusal.at, algorithms)
+            certificate.names_as_issuer(other) && is_signed_by_another(leaf, der, refusal.at, algorithms())
         })
     {
         return Verdict::new(
@@ -463,5 +483,104 @@ fn who_else_accepts(store: &TrustStore, refusal: &Refusal) -> Option<String> {
         Some("the system roots alone would accept it".to_owned())
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use rustls::Error;
+
+    use super::*;
+
+    /// A root, an intermediate and a server's certificate.
+    fn chain(names: &[&str]) -> [CertificateDer<'static>; 3] {
+        let params = |name: &str, is_ca: IsCa, names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            let mut params = CertificateParams::new(names).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = is_ca;
+            params
+        };
+        let ca = || IsCa::Ca(BasicConstraints::Unconstrained);
+        let keys = [(); 3].map(|()| KeyPair::generate().unwrap());
+        let (root, middle) = (params("Root", ca(), &[]), params("Middle", ca(), &[]));
+        let leaf = params("leaf", IsCa::NoCa, names);
+        [
+            root.self_signed(&keys[0]).unwrap().der().clone(),
+            middle.signed_by(&keys[1], &Issuer::from_params(&root, &keys[0])).unwrap().der().clone(),
+            leaf.signed_by(&keys[2], &Issuer::from_params(&middle, &keys[1])).unwrap().der().clone(),
+        ]
+    }
+
+    fn refusal(presented: Vec<CertificateDer<'static>>, reason: CertificateError) -> Refusal {
+        Refusal {
+            server_name: "localhost".to_owned(),
+            presented,
+            reason: Error::from(reason),
+            check: Check::Certificate,
+            at: UnixTime::now(),
+        }
+    }
+
+    #[test]
+    fn the_path_is_found_in_any_order_and_ends_even_in_a_circle() {
+        let [root, middle, leaf] = chain(&["localhost"]);
+        let presented = vec![leaf.clone(), root.clone(), middle.clone(), middle.clone()];
+        let presented = Presented::of(&refusal(presented, CertificateError::UnknownIssuer)).unwrap();
+        let subjects: Vec<&str> = presented.path().iter().map(|certificate| certificate.subject.as_str()).collect();
+        assert_eq!(subjects, ["CN=leaf", "CN=Middle", "CN=Root"]);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_explained_all_the_same() {
+        let rubbish = vec![CertificateDer::from(vec![0x30, 0x00])];
+        let text = explain(&TrustStore::empty(true), &refusal(rubbish, CertificateError::BadEncoding));
+        assert!(text.starts_with("what the server presented cannot be read as a certificate"), "{text}");
+        assert!(!explain(&TrustStore::empty(true), &refusal(Vec::new(), CertificateError::BadEncoding)).is_empty());
+    }
+
+    #[test]
+    fn a_reason_that_nobody_foresaw_shows_at_most_a_name() {
+        let [_, _, leaf] = chain(&["localhost"]);
+        let text = explain(&TrustStore::empty(true), &refusal(vec![leaf], CertificateError::Revoked));
+        assert!(text.contains("breaks a rule of RFC 5280;"), "{text}");
+    }
+
+    /// What webpki calls its own errors, in the order in which they are explained.
+    #[test]
+    fn no_name_of_webpkis_is_an_explanation() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}(Context)")]
+        struct Webpki(&'static str);
+        let [_, _, leaf] = chain(&["localhost"]);
+        for name in [
+            "CaUsedAsEndEntity",
+            "NameConstraintViolation",
+            "PathLenConstraintViolated",
+            "MaximumSignatureChecksExceeded",
+            "MaximumPathBuildCallsExceeded",
+            "MaximumPathDepthExceeded",
+            "UnsupportedCertVersion",
+            "UnsupportedCriticalExtension",
+        ] {
+            let reason = CertificateError::Other(rustls::OtherError(std::sync::Arc::new(Webpki(name))));
+            let text = explain(&TrustStore::empty(true), &refusal(vec![leaf.clone()], reason));
+            assert!(!text.contains(name) && !text.contains("RFC 5280"), "{text}");
+        }
+        let reason = CertificateError::Other(rustls::OtherError(std::sync::Arc::new(Webpki("SomethingNew"))));
+        let text = explain(&TrustStore::empty(true), &refusal(vec![leaf], reason));
+        assert!(text.contains("breaks a rule of RFC 5280 (SomethingNew);"), "{text}");
+    }
+
+    #[test]
+    fn a_bucket_in_front_of_the_certificates_host_leads_to_path_style() {
+        let [_, _, leaf] = chain(&["minio.example"]);
+        let leaf = Certificate::parse(&leaf).unwrap();
+        let verdict = wrong_name(&leaf, "models.minio.example");
+        assert!(verdict.advice.contains(r#""addressing_style": "path""#), "{}", verdict.advice);
+        let verdict = wrong_name(&leaf, "otherminio.example");
+        assert!(!verdict.advice.contains("addressing_style"), "{}", verdict.advice);
     }
 }

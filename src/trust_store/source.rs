@@ -143,7 +143,18 @@ pub(super) fn bundle_keys(keys: &[String]) -> Vec<String> {
     }
     let those = |wanted: &dyn Fn(&str) -> bool| keys.iter().filter(|key| wanted(key)).cloned().collect::<Vec<_>>();
     let known = those(&|key| KNOWN_KEYS.contains(&key));
-    if known.is_empty() { those(&is_certificate_file) } else { known }
+    if known.is_empty() { those(&|key| is_certificate_file(key) || is_hashed_name(key)) } else { known }
+}
+
+/// `4a6481c9.0`: a name in a directory for OpenSSL (`openssl rehash`), which is what `AWS_CA_BUNDLE`
+/// means by a directory in Python.
+fn is_hashed_name(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(hash, number)| {
+        hash.len() == 8
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// The keys that were read, and those that look like certificates and were not: whoever put a CA
@@ -240,4 +251,31 @@ fn compiled_in_roots() -> Reading {
 
 fn system_reading(name: String, certificates: Vec<CertificateDer<'static>>) -> Reading {
     Reading { kind: SourceKind::System, name, keys: None, certificates, complaints: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(keys: &[&str]) -> Vec<String> {
+        bundle_keys(&keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn kserves_key_wins_then_the_known_ones_then_whatever_looks_like_a_certificate() {
+        assert_eq!(chosen(&["a.pem", "ca.crt", "cabundle.crt"]), ["cabundle.crt"]);
+        assert_eq!(chosen(&["a.pem", "ca.crt", "service-ca.crt", "tls.key"]), ["ca.crt", "service-ca.crt"]);
+        assert_eq!(chosen(&["4a6481c9.0", "README", "a.pem", "b.cer", "c.key"]), ["4a6481c9.0", "a.pem", "b.cer"]);
+        assert!(chosen(&["README", "4a6481c9.r0", "config.json"]).is_empty());
+    }
+
+    #[test]
+    fn a_path_is_told_from_a_certificate() {
+        for path in ["/mnt/ca", "ca.crt", "certs/ca.pem"] {
+            assert!(is_path(path), "{path}");
+        }
+        for text in ["see the wiki", "/not\na path", "-----BEGIN CERTIFICATE-----MII", "MIIB/8k="] {
+            assert!(!is_path(text), "{text}");
+        }
+    }
 }

@@ -22,6 +22,8 @@ pub enum Weakness {
     Sha1Signature,
     /// A P-256 key, but signed with MD5: by another RSA key under the authority's name, for ECDSA has no MD5.
     Md5Signature,
+    /// A certificate of version 1, which has no extensions.
+    Version1,
 }
 
 /// A server certificate for `localhost`, `127.0.0.1` and `::1` from `authority`, weak in one way.
@@ -36,6 +38,7 @@ pub fn weak_leaf(authority: &Authority, weakness: Weakness) -> Option<Leaf> {
         Weakness::Rsa1024 => (["RSA", "rsa_keygen_bits:1024"], "-sha256"),
         Weakness::Sha1Signature => (["EC", "ec_paramgen_curve:P-256"], "-sha1"),
         Weakness::Md5Signature => (["EC", "ec_paramgen_curve:P-256"], "-md5"),
+        Weakness::Version1 => (["EC", "ec_paramgen_curve:P-256"], "-sha256"),
     };
     if weakness == Weakness::Md5Signature {
         let subject = format!("/O=Harness/CN={}", authority.spec.name);
@@ -48,28 +51,14 @@ pub fn weak_leaf(authority: &Authority, weakness: Weakness) -> Option<Leaf> {
         directory.path(),
         &["req", "-new", "-key", "leaf.key", "-subj", "/O=Harness/CN=localhost", "-out", "leaf.csr"],
     )?;
-    openssl(
-        directory.path(),
-        &[
-            "x509",
-            "-req",
-            "-in",
-            "leaf.csr",
-            "-CA",
-            "ca.crt",
-            "-CAkey",
-            "ca.key",
-            "-set_serial",
-            "4242",
-            "-days",
-            "30",
-            hash,
-            "-extfile",
-            "leaf.ext",
-            "-out",
-            "leaf.crt",
-        ],
-    )?;
+    let extensions: &[&str] = match weakness {
+        // Version 3 is what extensions make it.
+        Weakness::Version1 => &[],
+        Weakness::Rsa1024 | Weakness::Sha1Signature | Weakness::Md5Signature => &["-extfile", "leaf.ext"],
+    };
+    let sign = ["x509", "-req", "-in", "leaf.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "4242"];
+    let further = ["-days", "30", hash, "-out", "leaf.crt"];
+    openssl(directory.path(), &[&sign, &further[..], extensions].concat())?;
     let pem = fs::read(at("leaf.crt")).ok()?;
     Some(Leaf {
         certificate: CertificateDer::from_pem_slice(&pem).ok()?,
