@@ -69,7 +69,7 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
     let trust_store = read_trust(settings)?;
     let store = connect(settings, trust_store).await?;
     let plan = make_plan(settings, &store).await?;
-    check_space(&plan, &volumes)?;
+    check_volumes(&plan, &volumes)?;
     progress.plan(plan.files.len() as u64, plan.total_bytes());
     let shown = terminal.show(Arc::clone(&progress));
     let files = transfer::download(&store, plan, &volumes, &settings.limits, Arc::clone(&progress)).await?;
@@ -147,12 +147,13 @@ async fn make_plan(settings: &Settings, store: &S3) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// Destinations on one file system share its space.
-fn check_space(plan: &Plan, volumes: &[Arc<ModelVolume>]) -> Result<(), VolumeError> {
+/// Whatever can be known before the first byte. Destinations on one file system share its space.
+fn check_volumes(plan: &Plan, volumes: &[Arc<ModelVolume>]) -> Result<(), VolumeError> {
     let mut needed: Vec<(u64, &ModelVolume, u64)> = Vec::new();
     for (index, volume) in volumes.iter().enumerate() {
         let device = volume.device()?;
         let files = plan.files.iter().filter(|file| file.destination == index);
+        volume.check_ways(files.clone().map(|file| &file.path))?;
         let bytes: u64 = files.map(|file| file.object.size_bytes).sum();
         match needed.iter_mut().find(|(known, ..)| *known == device) {
             Some((_, _, sum)) => *sum += bytes,

@@ -14,9 +14,9 @@
 //! This module knows nothing of S3. When to write what is decided in `transfer`.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, IoSlice},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -120,6 +120,9 @@ impl ModelVolume {
     ///
     /// [`VolumeError`] where the volume cannot be written.
     pub fn open(root: &Path) -> Result<Self, VolumeError> {
+        if fs::metadata(root).is_ok_and(|metadata| !metadata.is_dir()) {
+            return Err(VolumeError::NotADirectory { path: root.to_owned(), found: "a file" });
+        }
         create_directories(root)
             .map_err(|source| VolumeError::Directory { path: root.to_owned(), source: source.into() })?;
         let volume = Self { root: root.to_owned(), next_partial: AtomicU64::new(0) };
@@ -180,6 +183,27 @@ impl ModelVolume {
         }
     }
 
+    /// Checks that nothing on the volume is in the way of these files: before their bytes are
+    /// fetched, and not after.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError`] that names what is in the way.
+    pub fn check_ways<'a>(&self, mut files: impl Iterator<Item = &'a RelativePath>) -> Result<(), VolumeError> {
+        let mut entries = fs::read_dir(&self.root).map_err(|error| self.write_error(&self.root, error))?;
+        let is_fresh = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == RESERVED));
+        if is_fresh { Ok(()) } else { files.try_for_each(|file| self.check_way(file)) }
+    }
+
+    fn check_way(&self, file: &RelativePath) -> Result<(), VolumeError> {
+        for parent in self.parents(file) {
+            if self.find_directory(&parent)?.is_none() {
+                return Ok(());
+            }
+        }
+        self.check_final_name(&file.join_to(&self.root))
+    }
+
     /// Gives a partial, which is whole now, its final name.
     ///
     /// # Errors
@@ -188,11 +212,7 @@ impl ModelVolume {
     pub fn publish(&self, partial: &Partial, to: &RelativePath) -> Result<(), VolumeError> {
         let target = to.join_to(&self.root);
         self.prepare_parents(to)?;
-        match fs::symlink_metadata(&target) {
-            Ok(metadata) if metadata.is_dir() => return Err(VolumeError::IsADirectory(target)),
-            // A link under the final name is replaced by the file, not followed.
-            Ok(_) | Err(_) => {}
-        }
+        self.check_final_name(&target)?;
         // Whatever the umask took away: the model server may run as another user. A file system
         // without modes refuses this, and then there is nothing to set.
         let _ = rustix::fs::fchmod(&partial.file, FILE_MODE.into());
@@ -223,30 +243,48 @@ impl ModelVolume {
     }
 
     fn prepare_parents(&self, file: &RelativePath) -> Result<(), VolumeError> {
-        let mut path = self.root.clone();
-        let segments = file.segments().rev().skip(1).collect::<Vec<_>>();
-        for segment in segments.into_iter().rev() {
-            path.push(segment);
-            match fs::symlink_metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => continue,
-                Ok(metadata) => {
-                    let found = if metadata.is_symlink() { "a symbolic link" } else { "a file" };
-                    return Err(VolumeError::NotADirectory { path, found });
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(self.write_error(&path, error)),
+        for path in self.parents(file) {
+            if self.find_directory(&path)?.is_some() {
+                continue;
             }
             match create_directory(&path) {
                 Ok(()) => {}
                 // Another file of the same directory was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => {
-                    let source = source.into();
-                    return Err(VolumeError::Directory { path, source });
-                }
+                Err(source) => return Err(VolumeError::Directory { path, source: source.into() }),
             }
         }
         Ok(())
+    }
+
+    /// The directories between the destination and the file, outermost first.
+    fn parents(&self, file: &RelativePath) -> impl Iterator<Item = PathBuf> {
+        let names: Vec<_> = file.segments().rev().skip(1).collect();
+        names.into_iter().rev().scan(self.root.clone(), |path, name| {
+            path.push(name);
+            Some(path.clone())
+        })
+    }
+
+    /// Whether there is a directory; anything else in its place is an error.
+    fn find_directory(&self, path: &Path) -> Result<Option<()>, VolumeError> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Ok(Some(())),
+            Ok(metadata) => {
+                let found = if metadata.is_symlink() { "a symbolic link" } else { "a file" };
+                Err(VolumeError::NotADirectory { path: path.to_owned(), found })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.write_error(path, error)),
+        }
+    }
+
+    fn check_final_name(&self, target: &Path) -> Result<(), VolumeError> {
+        match fs::symlink_metadata(target) {
+            Ok(metadata) if metadata.is_dir() => Err(VolumeError::IsADirectory(target.to_owned())),
+            // A link under the final name is replaced by the file, not followed.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn write_error(&self, path: &Path, error: io::Error) -> VolumeError {
@@ -322,17 +360,30 @@ fn reserve(file: &File, len_bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Whatever the umask takes away is given back: the model server may run as another user. The
+/// set-group-id bit, which an `fsGroup` sets and a new directory inherits, stays.
 fn create_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path)
+    fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    // A file system without modes refuses this, and then there is nothing to set.
+    let _ = fs::set_permissions(path, Permissions::from_mode(mode | DIRECTORY_MODE));
+    Ok(())
 }
 
 fn create_directories(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+    match (create_directory(path), path.parent()) {
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound && parent != Path::new("") => {
+            create_directories(parent)?;
+            create_directory(path)
+        }
+        (result, _) => result,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
