@@ -86,6 +86,20 @@ mod passing {
     }
 
     #[test]
+    fn a_listing_that_breaks_off_or_stalls_is_asked_for_again() {
+        let gate = Gate::new();
+        let stall = Action::Stall { after_bytes: 100, hold: Hold::Until(gate.clone()) };
+        for action in [Action::TruncateAfter { body_bytes: 100 }, Action::ResetAfter { body_bytes: 100 }, stall] {
+            let (pod, expected) = pod(SMALL_BYTES);
+            pod.server.fault(Fault::on(Operation::ListObjectsV2, action));
+            let run = pod.download("s3://models/m/").env("S3_READ_TIMEOUT", "1").env("S3_CONNECT_TIMEOUT", "1");
+            assert_downloaded(&pod, &run.run(), &expected);
+            assert_eq!(pod.server.requests_of(Operation::ListObjectsV2).len(), 2);
+        }
+        gate.open();
+    }
+
+    #[test]
     fn a_connection_that_ends_without_an_answer_is_replaced() {
         let (pod, expected) = pod(SMALL_BYTES);
         pod.server.fault(Fault::on_get("*", Action::CloseBeforeResponse));
@@ -193,6 +207,17 @@ mod lasting {
     }
 
     #[test]
+    fn a_listing_that_always_stalls_is_given_up() {
+        let (pod, _) = pod(SMALL_BYTES);
+        let gate = Gate::new();
+        let stall = Action::Stall { after_bytes: 10, hold: Hold::Until(gate.clone()) };
+        pod.server.fault(Fault::on(Operation::ListObjectsV2, stall).always());
+        let run = pod.download("s3://models/m/").env("S3_READ_TIMEOUT", "1").env("S3_CONNECT_TIMEOUT", "1");
+        insta::assert_snapshot!(pod.refused(&run.env("S3_MAX_ATTEMPTS", "1").run(), 69), @"ListObjectsV2 s3://models/m/ at https://localhost:9000 failed: the answer did not arrive whole within 3 s");
+        gate.open();
+    }
+
+    #[test]
     fn a_body_that_always_breaks_off_at_once() {
         let fault = Fault::on_get("*", Action::TruncateAfter { body_bytes: 1000 }).always();
         let (pod, message) = refused(SMALL_BYTES, fault, 69);
@@ -249,6 +274,14 @@ mod lasting {
         let (pod, message) = refused(LARGE_BYTES, Fault::on_get("*", Action::Reply(denied)).nth(2).always(), 77);
         insta::assert_snapshot!(message, @r#"GetObject s3://models/m/weights.bin at https://localhost:9000 failed: 403 AccessDenied "Access Denied" (request id [id]); asked as: keys from storage-config entry "default" (/pod/storage-config/default), field "access_key_id"; it needs s3:GetObject on the objects, and s3:ListBucket on the bucket for a prefix"#);
         assert!(gets(&pod).len() < 10);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_s3s() {
+        let (pod, _) = pod(SMALL_BYTES);
+        let console = ErrorReply::new(200, "Welcome").message("to the console");
+        pod.server.fault(Fault::on(Operation::ListObjectsV2, Action::Reply(console)).always());
+        insta::assert_snapshot!(pod.refused(&pod.download("s3://models/m/").run(), 78), @r#"ListObjectsV2 s3://models/m/ at https://localhost:9000 failed: 200 Welcome "to the console" (request id [id]); is this the S3 API's address, and not a console's or a load balancer's default page?"#);
     }
 
     #[test]
