@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::{
-    check_space, connect,
+    check_volumes, connect,
     env::Environment,
     error::Error,
     http::Http,
@@ -198,10 +198,10 @@ impl Check {
         let http = self.keep("client", started, Http::new(trust_store.clone(), &settings.limits))?;
         if let Some(proxy) = http.proxy_for(&url) {
             self.pass("proxy", started, format!("{url} is reached through {proxy}"));
-        } else if let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) {
-            if let Some(address) = self.resolve(host.trim_matches(['[', ']']), port).await {
-                self.dial(address, settings.limits.connect_timeout).await;
-            }
+        } else if let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default())
+            && let Some(address) = self.resolve(host.trim_matches(['[', ']']), port).await
+        {
+            self.dial(address, settings.limits.connect_timeout).await;
         }
         if settings.connection.is_tls() {
             let started = Instant::now();
@@ -250,7 +250,7 @@ impl Check {
         let plural = if objects == 1 { "" } else { "s" };
         self.pass("objects", started, format!("{objects} object{plural}, {size}, at {}", store.endpoint()));
         let started = Instant::now();
-        self.keep("space", started, check_space(&plan, spaces))?;
+        self.keep("space", started, check_volumes(&plan, spaces))?;
         self.pass("space", started, "the model fits".to_owned());
         Some(())
     }

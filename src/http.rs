@@ -366,6 +366,11 @@ pub fn http_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a HttpErr
     find::<HttpError>(error)
 }
 
+/// Whether an error of the SDK is one of reading an answer whose head had come.
+pub fn is_broken_body(error: &(dyn StdError + 'static)) -> bool {
+    find::<reqwest::Error>(error).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,7 +74,7 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
     let store = connect(settings, trust_store).await?;
     let plan = make_plan(settings, &store).await?;
     let spaces = volumes.iter().map(|volume| volume.free_space()).collect::<Result<_, _>>()?;
-    check_space(&plan, spaces)?;
+    check_volumes(&plan, spaces)?;
     progress.plan(plan.files.len() as u64, plan.total_bytes());
     let shown = terminal.show(Arc::clone(&progress));
     let files = transfer::download(&store, plan, &volumes, &settings.limits, Arc::clone(&progress)).await?;
@@ -151,12 +151,13 @@ async fn make_plan(settings: &Settings, store: &S3) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// What each destination needs must fit where it goes.
-fn check_space(plan: &Plan, spaces: Vec<FreeSpace>) -> Result<(), VolumeError> {
-    let needed = |destination| {
-        let files = plan.files.iter().filter(move |file| file.destination == destination);
-        files.map(|file| file.object.size_bytes).sum()
-    };
-    let needs: Vec<_> = spaces.into_iter().enumerate().map(|(index, space)| (space, needed(index))).collect();
+/// Whatever can be known before the first byte: nothing is in the way of a file, and what each destination needs fits.
+fn check_volumes(plan: &Plan, spaces: Vec<FreeSpace>) -> Result<(), VolumeError> {
+    let mut needs = Vec::new();
+    for (destination, space) in spaces.into_iter().enumerate() {
+        let files = plan.files.iter().filter(|file| file.destination == destination);
+        volume::check_ways(&space.path, files.clone().map(|file| &file.path))?;
+        needs.push((space, files.map(|file| file.object.size_bytes).sum()));
+    }
     FreeSpace::check(&needs)
 }

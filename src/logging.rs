@@ -12,7 +12,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing::{Metadata, level_filters::LevelFilter};
+use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer as _,
     filter::{Targets, filter_fn},
@@ -21,7 +21,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    settings::Logging,
+    settings::{Logging, Origin, Sourced},
     transfer::progress::{Progress, Snapshot},
     units::{ByteSize, Rate, TimeSpan},
 };
@@ -46,25 +46,38 @@ pub struct Terminal {
 pub fn start(logging: &Logging) -> (Terminal, Option<String>) {
     let is_terminal = io::stderr().is_terminal() && !logging.json;
     let terminal = Terminal { bar: ProgressBar::hidden(), is_terminal };
-    let (targets, complaint) = match logging.level.value.parse::<Targets>() {
+    let (targets, complaint) = match read_level(&logging.level) {
         Ok(targets) => (targets, None),
-        Err(error) => {
-            let complaint = format!("{}: {error}; using info", logging.level.origin);
-            (Targets::new().with_default(LevelFilter::INFO), Some(complaint))
-        }
+        Err(complaint) => (Targets::new().with_default(LevelFilter::INFO), Some(complaint)),
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(terminal.clone()).with_target(false);
     let layer =
         if logging.json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(is_terminal).boxed() };
-    let filter = filter_fn(is_own);
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(targets).with_filter(filter));
+    let filter = filter_fn(move |metadata| is_logged(metadata, &targets));
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     // A second call, as tests make it, keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
     (terminal, complaint)
 }
 
-fn is_own(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with(OWN_TARGET)
+/// `RUST_LOG` may hold targets, as everywhere in Rust; `LOG_LEVEL` is one level. There a typing error
+/// would be a target that nobody has, and nothing at all would be logged.
+fn read_level(level: &Sourced<String>) -> Result<Targets, String> {
+    let (text, origin) = (level.value.trim(), &level.origin);
+    if *origin == Origin::Environment("RUST_LOG") {
+        return text.parse().map_err(|error| format!("{origin}: {error}; using info"));
+    }
+    let name = if text.eq_ignore_ascii_case("warning") { "warn" } else { text };
+    let level: LevelFilter = name
+        .parse()
+        .map_err(|_| format!("{origin}: {text:?} is not error, warn, info, debug, trace or off; using info"))?;
+    Ok(Targets::new().with_default(level))
+}
+
+/// The error is the last line, and what Kubernetes shows: no filter hides it.
+fn is_logged(metadata: &Metadata<'_>, targets: &Targets) -> bool {
+    let is_own = metadata.target().starts_with(OWN_TARGET);
+    is_own && (*metadata.level() == Level::ERROR || targets.would_enable(metadata.target(), metadata.level()))
 }
 
 impl Terminal {

@@ -5,7 +5,7 @@
 //! that can be refused is refused here, before a byte is written: keys that would leave the
 //! destination, keys that want the same file, nothing found.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use crate::{
     destination::{Collision, KeyError, Mapped, RelativePath, Root, check_collisions, relative_path},
@@ -56,16 +56,16 @@ pub enum PlanError {
     #[error(transparent)]
     S3(#[from] S3Error),
     /// There is no such object and nothing below it.
-    #[error("nothing found at {uri}{}", offered(.near))]
+    #[error("nothing found at {uri}{near}")]
     NotFound {
         /// What was asked for.
         uri: S3Uri,
-        /// What there is beside it.
-        near: Vec<String>,
+        /// What there is instead.
+        near: Near,
     },
     /// There are objects, but the patterns keep none.
     #[error(
-        "STORAGE_ALLOW_PATTERNS and STORAGE_IGNORE_PATTERNS keep none of the {objects} objects at {uri}; patterns are matched against the path below the prefix, for example {example:?}"
+        "STORAGE_ALLOW_PATTERNS and STORAGE_IGNORE_PATTERNS leave nothing of what is at {uri} (objects: {objects}); patterns are matched against the path below the prefix, for example {example:?}"
     )]
     AllFilteredOut {
         /// What was asked for.
@@ -89,11 +89,28 @@ pub enum PlanError {
     },
 }
 
-fn offered(names: &[String]) -> String {
-    if names.is_empty() {
-        return String::new();
+/// What there is where something was not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Near {
+    /// Names beside it, or beside the nearest directory that exists, the most similar first.
+    Names(Vec<String>),
+    /// Keys that end in `/` and nothing below them.
+    Markers,
+    /// Nothing in the whole bucket.
+    EmptyBucket,
+    /// It could not be found out.
+    Unknown,
+}
+
+impl fmt::Display for Near {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Names(names) => write!(f, "; there are: {}", names.join(", ")),
+            Self::Markers => f.write_str(" but directory markers (keys that end in \"/\"); was the model uploaded?"),
+            Self::EmptyBucket => f.write_str("; the bucket is empty"),
+            Self::Unknown => Ok(()),
+        }
     }
-    format!("; there are: {}", names.join(", "))
 }
 
 /// Asks the store what there is and decides which file each object becomes.
@@ -199,11 +216,13 @@ async fn below(
     let root = Root::Prefix(prefix.to_owned());
     let mut files = Vec::new();
     let mut filtered_out = (0, None);
+    let mut has_markers = false;
     let mut continuation: Option<String> = None;
     loop {
         let page = store.list(&bucket, prefix, None, continuation.as_deref()).await?;
         for object in page.objects {
             if object.key.ends_with('/') {
+                has_markers = true;
                 continue;
             }
             // KServe filters on the path below the prefix; what is filtered out need not be a
@@ -230,28 +249,40 @@ async fn below(
     match (files.is_empty(), filtered_out) {
         (false, _) => Ok(files),
         (true, (objects, Some(example))) => Err(PlanError::AllFilteredOut { uri: source.clone(), objects, example }),
-        (true, (_, None)) => Err(PlanError::NotFound { uri: source.clone(), near: names_near(store, source).await }),
+        (true, (_, None)) => {
+            let near = if has_markers { Near::Markers } else { look_around(store, source).await };
+            Err(PlanError::NotFound { uri: source.clone(), near })
+        }
     }
 }
 
-/// The names beside the one that was not found, the most similar first.
-async fn names_near(store: &S3, source: &S3Uri) -> Vec<String> {
-    let wanted = match source.target() {
-        Target::Bucket => return Vec::new(),
-        Target::Prefix(key) | Target::KeyOrPrefix(key) => key,
+/// The names beside the one that was not found; where its directory does not exist either, those
+/// beside that one, and so on up to the bucket.
+async fn look_around(store: &S3, source: &S3Uri) -> Near {
+    let mut wanted = match source.target() {
+        Target::Bucket => return Near::EmptyBucket,
+        Target::Prefix(key) | Target::KeyOrPrefix(key) => key.trim_end_matches('/'),
     };
-    let parent =
-        wanted.trim_end_matches('/').rsplit_once('/').map_or(String::new(), |(parent, _)| format!("{parent}/"));
-    // This is only help: where it cannot be had, the error does without.
-    let Ok(page) = store.list(source.bucket(), &parent, Some("/"), None).await else {
-        return Vec::new();
-    };
-    let names = page.common_prefixes.into_iter().chain(page.objects.into_iter().map(|object| object.key));
-    let mut by_distance = BTreeMap::new();
-    for name in names.filter(|name| *name != parent) {
-        // Similarity is in 0..=1; the names with the highest come first.
-        let similarity = strsim::jaro_winkler(wanted.trim_end_matches('/'), name.trim_end_matches('/'));
-        by_distance.insert((((1.0 - similarity) * 1e6) as u64, name.clone()), name);
+    loop {
+        let parent = wanted.rsplit_once('/').map(|(parent, _)| parent);
+        let prefix = parent.map_or(String::new(), |parent| format!("{parent}/"));
+        // This is only help: where it cannot be had, the error does without.
+        let Ok(page) = store.list(source.bucket(), &prefix, Some("/"), None).await else {
+            return Near::Unknown;
+        };
+        let names = page.common_prefixes.into_iter().chain(page.objects.into_iter().map(|object| object.key));
+        let names: Vec<String> = names.filter(|name| *name != prefix).collect();
+        match parent {
+            _ if !names.is_empty() => return Near::Names(most_similar(names, wanted)),
+            Some(parent) => wanted = parent,
+            None => return Near::EmptyBucket,
+        }
     }
+}
+
+fn most_similar(names: Vec<String>, wanted: &str) -> Vec<String> {
+    // Similarity is in 0..=1; the names with the highest come first.
+    let distance = |name: &str| ((1.0 - strsim::jaro_winkler(wanted, name.trim_end_matches('/'))) * 1e6) as u64;
+    let by_distance: BTreeMap<_, _> = names.into_iter().map(|name| ((distance(&name), name.clone()), name)).collect();
     by_distance.into_values().take(MAX_NEAR).collect()
 }

@@ -82,6 +82,11 @@ impl fmt::Display for Report {
             TimeSpan(self.elapsed),
             Rate::over(self.bytes(), self.elapsed),
             self.verified()
-        )
+        )?;
+        match self.retries {
+            0 => Ok(()),
+            1 => f.write_str("; 1 request repeated"),
+            retries => write!(f, "; {retries} requests repeated"),
+        }
     }
 }

@@ -61,6 +61,9 @@ struct Shared {
     endpoint: Option<String>,
     identity: String,
     policy: Policy,
+    /// How long an answer that is not an object's bytes may take to arrive whole. A body that is
+    /// streamed has its own watch, in `transfer`.
+    answer_timeout: Duration,
 }
 
 /// One object, as a listing or a head tells of it.
@@ -220,6 +223,7 @@ impl S3 {
                 endpoint: connection.endpoint.as_ref().map(|endpoint| endpoint.value.to_string()),
                 identity: signer.identity,
                 policy: policy(limits),
+                answer_timeout: limits.connect_timeout + limits.first_byte_timeout + limits.stall_timeout,
             }),
         })
     }
@@ -365,7 +369,7 @@ impl S3 {
                 request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
             });
         }
-        let output = request.send().await.map_err(|error| Attempt { failure: Failure::read(&error) })?;
+        let output = self.in_time(request.send()).await.map_err(|failure| Attempt { failure })?;
         check_answer(&output, get)?;
         let checksum = StoredChecksums {
             crc64nvme: output.checksum_crc64_nvme(),
@@ -401,9 +405,9 @@ impl S3 {
         let started = Instant::now();
         let mut backoff = Backoff::new(self.shared.policy);
         loop {
-            let failure = match send(self.client()).await {
+            let failure = match self.in_time(send(self.client())).await {
                 Ok(output) => return Ok(output),
-                Err(error) => Failure::read(&error),
+                Err(failure) => failure,
             };
             if self.learn_region(&failure) {
                 continue;
@@ -421,6 +425,24 @@ impl S3 {
                 tracing::debug!("{operation} {target}: {attempt}; trying again in {wait:?}");
             }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// The SDK reads a listing, and the body of an error, to its end, however long that takes.
+    async fn in_time<T, E>(
+        &self,
+        answer: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Box<Failure>>
+    where
+        E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+    {
+        let limit = self.shared.answer_timeout;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(result) => result.map_err(|error| Failure::read(&error)),
+            Err(_) => {
+                let finding = format!("the answer did not arrive whole within {} s", limit.as_secs_f32());
+                Err(Failure::of_answer(Kind::Unreachable, Some(retry::Kind::Transient), finding))
+            }
         }
     }
 

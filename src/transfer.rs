@@ -5,7 +5,8 @@
 //! Each object is a task; a large one splits into ranges, each a task of its own, so that one huge
 //! object uses all cores. A task gets a permit before it asks the store; permits are what bounds
 //! the number of requests, and with it the memory: a range holds two write buffers and never its
-//! body, whatever its size. The largest objects start first, and small ones fill the gaps.
+//! body, whatever its size. It keeps its permit while it waits for its next attempt, so that a store
+//! that fails or throttles is asked less. The largest objects start first, and small ones fill the gaps.
 //!
 //! # What may go wrong
 //!

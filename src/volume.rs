@@ -14,9 +14,9 @@
 //! This module knows nothing of S3. When to write what is decided in `transfer`.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -120,6 +120,9 @@ impl ModelVolume {
     ///
     /// [`VolumeError`] where the volume cannot be written.
     pub fn open(root: &Path) -> Result<Self, VolumeError> {
+        if fs::metadata(root).is_ok_and(|metadata| !metadata.is_dir()) {
+            return Err(VolumeError::NotADirectory { path: root.to_owned(), found: "a file" });
+        }
         create_directories(root)
             .map_err(|source| VolumeError::Directory { path: root.to_owned(), source: source.into() })?;
         let volume = Self { root: root.to_owned(), next_partial: AtomicU64::new(0) };
@@ -136,7 +139,7 @@ impl ModelVolume {
     ///
     /// [`VolumeError::Write`] where the destination has gone.
     pub fn free_space(&self) -> Result<FreeSpace, VolumeError> {
-        FreeSpace::at(&self.root).map_err(|error| self.write_error(&self.root, error))
+        FreeSpace::at(&self.root).map_err(|error| write_error(&self.root, error))
     }
 
     /// Creates a partial with `len_bytes` reserved.
@@ -154,7 +157,7 @@ impl ModelVolume {
         };
         match create() {
             Ok(file) => Ok(Partial { path, file, len_bytes }),
-            Err(error) => Err(self.write_error(&path, error)),
+            Err(error) => Err(write_error(&path, error)),
         }
     }
 
@@ -166,15 +169,11 @@ impl ModelVolume {
     pub fn publish(&self, partial: &Partial, to: &RelativePath) -> Result<(), VolumeError> {
         let target = to.join_to(&self.root);
         self.prepare_parents(to)?;
-        match fs::symlink_metadata(&target) {
-            Ok(metadata) if metadata.is_dir() => return Err(VolumeError::IsADirectory(target)),
-            // A link under the final name is replaced by the file, not followed.
-            Ok(_) | Err(_) => {}
-        }
+        check_final_name(&target)?;
         // Whatever the umask took away: the model server may run as another user. A file system
         // without modes refuses this, and then there is nothing to set.
         let _ = rustix::fs::fchmod(&partial.file, FILE_MODE.into());
-        fs::rename(&partial.path, &target).map_err(|error| self.write_error(&target, error))
+        fs::rename(&partial.path, &target).map_err(|error| write_error(&target, error))
     }
 
     /// Removes the hidden directory: after success nothing of ours stays beside the model.
@@ -187,7 +186,7 @@ impl ModelVolume {
         match fs::remove_dir_all(&hidden) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(self.write_error(&hidden, error)),
+            Err(error) => Err(write_error(&hidden, error)),
         }
     }
 
@@ -201,35 +200,78 @@ impl ModelVolume {
     }
 
     fn prepare_parents(&self, file: &RelativePath) -> Result<(), VolumeError> {
-        let mut path = self.root.clone();
-        let segments = file.segments().rev().skip(1).collect::<Vec<_>>();
-        for segment in segments.into_iter().rev() {
-            path.push(segment);
-            match fs::symlink_metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => continue,
-                Ok(metadata) => {
-                    let found = if metadata.is_symlink() { "a symbolic link" } else { "a file" };
-                    return Err(VolumeError::NotADirectory { path, found });
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(self.write_error(&path, error)),
+        for path in parents(&self.root, file) {
+            if find_directory(&path)?.is_some() {
+                continue;
             }
             match create_directory(&path) {
                 Ok(()) => {}
                 // Another file of the same directory was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => {
-                    let source = source.into();
-                    return Err(VolumeError::Directory { path, source });
-                }
+                Err(source) => return Err(VolumeError::Directory { path, source: source.into() }),
             }
         }
         Ok(())
     }
+}
 
-    fn write_error(&self, path: &Path, error: io::Error) -> VolumeError {
-        VolumeError::Write { path: path.to_owned(), source: error.into() }
+/// Checks that nothing in the destination `root` is in the way of these files: before their bytes are fetched, and not
+/// after. A destination that does not exist yet has nothing in it.
+///
+/// # Errors
+///
+/// [`VolumeError`] that names what is in the way.
+pub fn check_ways<'a>(root: &Path, mut files: impl Iterator<Item = &'a RelativePath>) -> Result<(), VolumeError> {
+    let mut entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(write_error(root, error)),
+    };
+    let is_fresh = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == RESERVED));
+    if is_fresh { Ok(()) } else { files.try_for_each(|file| check_way(root, file)) }
+}
+
+fn check_way(root: &Path, file: &RelativePath) -> Result<(), VolumeError> {
+    for parent in parents(root, file) {
+        if find_directory(&parent)?.is_none() {
+            return Ok(());
+        }
     }
+    check_final_name(&file.join_to(root))
+}
+
+/// The directories between the destination and the file, outermost first.
+fn parents(root: &Path, file: &RelativePath) -> impl Iterator<Item = PathBuf> {
+    let names: Vec<_> = file.segments().rev().skip(1).collect();
+    names.into_iter().rev().scan(root.to_owned(), |path, name| {
+        path.push(name);
+        Some(path.clone())
+    })
+}
+
+/// Whether there is a directory; anything else in its place is an error.
+fn find_directory(path: &Path) -> Result<Option<()>, VolumeError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(Some(())),
+        Ok(metadata) => {
+            let found = if metadata.is_symlink() { "a symbolic link" } else { "a file" };
+            Err(VolumeError::NotADirectory { path: path.to_owned(), found })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(write_error(path, error)),
+    }
+}
+
+fn check_final_name(target: &Path) -> Result<(), VolumeError> {
+    match fs::symlink_metadata(target) {
+        Ok(metadata) if metadata.is_dir() => Err(VolumeError::IsADirectory(target.to_owned())),
+        // A link under the final name is replaced by the file, not followed.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn write_error(path: &Path, error: io::Error) -> VolumeError {
+    VolumeError::Write { path: path.to_owned(), source: error.into() }
 }
 
 /// How much a file system has room for.
@@ -288,14 +330,16 @@ impl FreeSpace {
 pub fn probe(root: &Path) -> Result<FreeSpace, VolumeError> {
     let refused = |path: &Path, source: io::Error| VolumeError::Write { path: path.to_owned(), source: source.into() };
     let absolute = std::path::absolute(root).map_err(|error| refused(root, error))?;
-    let existing = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    let existing = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/")).to_owned();
+    let existing = existing.as_path();
     if !existing.is_dir() {
         return Err(VolumeError::NotADirectory { path: existing.to_owned(), found: "a file" });
     }
     let file = existing.join(format!("{RESERVED}-check-{}", std::process::id()));
     File::options().write(true).create_new(true).open(&file).map_err(|error| refused(&absolute, error))?;
     fs::remove_file(&file).map_err(|error| refused(&file, error))?;
-    FreeSpace::at(existing).map_err(|error| refused(existing, error))
+    let space = FreeSpace::at(existing).map_err(|error| refused(existing, error))?;
+    Ok(FreeSpace { path: absolute, ..space })
 }
 
 /// A file that is not whole yet.
@@ -340,17 +384,30 @@ fn reserve(file: &File, len_bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Whatever the umask takes away is given back: the model server may run as another user. The
+/// set-group-id bit, which an `fsGroup` sets and a new directory inherits, stays.
 fn create_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path)
+    fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    // A file system without modes refuses this, and then there is nothing to set.
+    let _ = fs::set_permissions(path, Permissions::from_mode(mode | DIRECTORY_MODE));
+    Ok(())
 }
 
 fn create_directories(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+    match (create_directory(path), path.parent()) {
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound && parent != Path::new("") => {
+            create_directories(parent)?;
+            create_directory(path)
+        }
+        (result, _) => result,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 

@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::{
     cause::innermost,
-    http::{HttpError, http_error},
+    http::{HttpError, http_error, is_broken_body},
     retry::Kind as RetryKind,
 };
 
@@ -166,8 +166,15 @@ impl Failure {
             failure.message = metadata.message().map(str::to_owned);
             failure.request_id = service.err().request_id().map(str::to_owned);
         }
-        if failure.status.is_none() && failure.source.is_none() {
-            // Before the wire: the SDK's words are all there is.
+        if failure.status.is_some() && is_broken_body(error) {
+            failure.kind = Kind::Unreachable;
+            failure.retry = Some(RetryKind::Transient);
+            failure.finding = Some(format!("the answer broke off: {}", innermost(error)));
+            return Box::new(failure);
+        }
+        // Before the wire the SDK's words are all there is, and for an answer that it cannot read.
+        let is_unreadable = failure.code.is_none() && failure.status.is_some_and(|status| status < 300);
+        if failure.source.is_none() && (failure.status.is_none() || is_unreadable) {
             failure.finding = Some(innermost(error));
         }
         failure.judge();

@@ -39,7 +39,7 @@ pub enum EndpointError {
     #[error("a query or a fragment does not belong in an endpoint; write https://host[:port]")]
     Query,
     /// Not a URL for the parser's reason.
-    #[error("not a URL: {0}")]
+    #[error("not a URL ({0}); write https://host[:port]")]
     Invalid(String),
 }
 

@@ -2,6 +2,8 @@
 //!
 //! `just bench` runs it. Every figure is the median of some runs with minimum and maximum.
 
+#![allow(clippy::expect_used, reason = "a benchmark that cannot set up has nothing to measure")]
+
 use std::path::Path;
 
 use storage_initializer_integration::{

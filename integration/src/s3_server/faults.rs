@@ -60,6 +60,8 @@ pub enum Action {
     WrongChecksum,
     /// The test does something, for example replaces the object, before the request is answered as usual.
     Call(Arc<Callback>),
+    /// The same, and the server does not know `If-Match`, as some gateways and caches do not.
+    IgnoreIfMatch(Arc<Callback>),
 }
 
 /// What [`Action::Call`] calls: with the buckets, and the request that is about to be answered.
@@ -82,6 +84,7 @@ impl fmt::Debug for Action {
             Action::WrongContentRange => "WrongContentRange",
             Action::WrongChecksum => "WrongChecksum",
             Action::Call(_) => "Call",
+            Action::IgnoreIfMatch(_) => "IgnoreIfMatch",
         };
         formatter.write_str(name)
     }

@@ -16,7 +16,7 @@ use s3s::service::S3Service;
 use super::connection::{Ending, Wire};
 use super::faults::{Action, ErrorReply, Script};
 use super::host::BaseDomain;
-use super::operations::RangeIgnored;
+use super::operations::Ignored;
 use super::record::{Log, RecordedRequest};
 use super::reply_body::{Bend, BoxError, ReplyBody};
 use super::store::Store;
@@ -86,7 +86,11 @@ impl Front {
             Some(Action::Delay(hold)) => hold.clone().pass().await,
             Some(Action::Call(callback)) => callback(&self.store, recorded),
             Some(Action::IgnoreRange) => {
-                request.extensions_mut().insert(RangeIgnored);
+                request.extensions_mut().insert(Ignored::Range);
+            }
+            Some(Action::IgnoreIfMatch(callback)) => {
+                callback(&self.store, recorded);
+                request.extensions_mut().insert(Ignored::IfMatch);
             }
             Some(
                 Action::ResetAfter { .. }
@@ -205,7 +209,8 @@ fn falsify(headers: &mut HeaderMap, action: &Action) {
         | Action::Throttle { .. }
         | Action::FlipBit { .. }
         | Action::IgnoreRange
-        | Action::Call(_) => {}
+        | Action::Call(_)
+        | Action::IgnoreIfMatch(_) => {}
     }
 }
 
@@ -241,7 +246,8 @@ fn bend(action: Option<Action>, recorded: &RecordedRequest) -> Bend {
             | Action::IgnoreRange
             | Action::WrongContentRange
             | Action::WrongChecksum
-            | Action::Call(_),
+            | Action::Call(_)
+            | Action::IgnoreIfMatch(_),
         )
         | None => Bend::None,
     }

@@ -19,9 +19,12 @@ use super::object::{self, Chunks, Object as NewObject};
 use super::read::{Conditions, Read, absent, content};
 use super::store::{Absent, Store};
 
-/// Marks a request whose `Range` header the server pretends not to know.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RangeIgnored;
+/// Marks a request of which the server pretends not to know a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ignored {
+    Range,
+    IfMatch,
+}
 
 /// The implementation of the operations.
 #[derive(Debug)]
@@ -137,17 +140,17 @@ impl S3 for Operations {
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        let ignored = request.extensions.get::<RangeIgnored>().is_some();
+        let ignored = request.extensions.get::<Ignored>().copied();
         let input = request.input;
         let read = Read {
             bucket: &input.bucket,
             key: &input.key,
             version_id: input.version_id.as_deref(),
-            range: input.range.as_ref().filter(|_| !ignored),
+            range: input.range.as_ref().filter(|_| ignored != Some(Ignored::Range)),
             part_number: input.part_number,
             checksum_wanted: wants_checksum(input.checksum_mode.as_ref()),
             conditions: Conditions {
-                if_match: input.if_match.as_ref(),
+                if_match: input.if_match.as_ref().filter(|_| ignored != Some(Ignored::IfMatch)),
                 if_none_match: input.if_none_match.as_ref(),
                 if_modified_since: input.if_modified_since.as_ref(),
                 if_unmodified_since: input.if_unmodified_since.as_ref(),
