@@ -65,13 +65,16 @@ pub enum HttpError {
     },
     /// No TCP connection, or none through the proxy.
     #[error(
-        "no connection to {host}: {cause}; is it the right host and port, may this pod reach it, and does a service mesh hold back the network until its sidecar runs?"
+        "no connection to {host}: {cause}; is it the right host and port, may this pod reach it, and does a service mesh hold back the network until its sidecar runs?{}",
+        .proxy.map_or(String::new(), |name| format!(" env {name} names a proxy: is it up, and does NO_PROXY have to name this host?"))
     )]
     Connect {
         /// The host and port.
         host: String,
         /// The system's words.
         cause: String,
+        /// The variable that names a proxy, where one does.
+        proxy: Option<&'static str>,
     },
     /// Nothing came in time.
     #[error("no answer from {host} within {} s", .after.as_secs_f32())]
@@ -121,6 +124,7 @@ pub struct Http {
     proxies: Arc<Matcher>,
     connect_timeout: Duration,
     first_byte_timeout: Duration,
+    proxy: Option<&'static str>,
 }
 
 /// Why there is no HTTP client.
@@ -159,6 +163,7 @@ impl Http {
             proxies: Arc::new(Matcher::from_env()),
             connect_timeout: limits.connect_timeout,
             first_byte_timeout: limits.first_byte_timeout,
+            proxy: limits.proxy,
         })
     }
 
@@ -207,7 +212,7 @@ impl Http {
         } else if error.is_timeout() {
             HttpError::Timeout { host, after: self.connect_timeout }
         } else if error.is_connect() {
-            HttpError::Connect { host, cause }
+            HttpError::Connect { host, cause, proxy: self.proxy }
         } else if error.is_builder() {
             HttpError::Unsendable { host, cause }
         } else {

@@ -11,7 +11,7 @@ mod error;
 use std::{
     fmt,
     sync::{
-        Arc, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -37,7 +37,7 @@ use crate::{
     http::{Http, HttpSetupError},
     ranges::{ByteRange, ContentRange},
     retry::{self, Backoff, Policy},
-    settings::{Connection, Limits},
+    settings::{Connection, Endpoint, Limits},
 };
 pub use credentials::NoCredentials;
 pub use error::{Kind, S3Error};
@@ -53,17 +53,24 @@ pub struct S3 {
 
 #[derive(Debug)]
 struct Shared {
-    client: RwLock<Client>,
+    address: RwLock<Address>,
     region_learned: AtomicBool,
     /// Version ids are left out once the store denies them: `s3:GetObject` alone does not allow
     /// them, and `If-Match` protects as well.
     versions_denied: AtomicBool,
-    endpoint: Option<String>,
     identity: String,
     policy: Policy,
     /// How long an answer that is not an object's bytes may take to arrive whole. A body that is
     /// streamed has its own watch, in `transfer`.
     answer_timeout: Duration,
+}
+
+/// Where requests go, and how they are signed.
+#[derive(Clone, Debug)]
+struct Address {
+    client: Client,
+    /// What the settings name; `None` is Amazon's own for the region.
+    endpoint: Option<Endpoint>,
 }
 
 /// One object, as a listing or a head tells of it.
@@ -216,11 +223,13 @@ impl S3 {
         let config = config(connection, http, &signer);
         Ok(Self {
             shared: Arc::new(Shared {
-                client: RwLock::new(Client::from_conf(config)),
+                address: RwLock::new(Address {
+                    client: Client::from_conf(config),
+                    endpoint: connection.endpoint.as_ref().map(|endpoint| endpoint.value.clone()),
+                }),
                 // A region that somebody configured is replaced as well, and that is said.
                 region_learned: AtomicBool::new(false),
                 versions_denied: AtomicBool::new(false),
-                endpoint: connection.endpoint.as_ref().map(|endpoint| endpoint.value.to_string()),
                 identity: signer.identity,
                 policy: policy(limits),
                 answer_timeout: limits.connect_timeout + limits.first_byte_timeout + limits.stall_timeout,
@@ -235,10 +244,14 @@ impl S3 {
 
     /// Who is asked, for messages.
     pub fn endpoint(&self) -> String {
-        self.shared.endpoint.clone().unwrap_or_else(|| {
-            let region = self.client().config().region().map_or(DEFAULT_REGION.to_owned(), Region::to_string);
-            format!("Amazon S3 in {region}")
-        })
+        let Address { client, endpoint } = self.address();
+        match endpoint {
+            Some(endpoint) => endpoint.to_string(),
+            None => {
+                let region = client.config().region().map_or(DEFAULT_REGION, Region::as_ref);
+                format!("Amazon S3 in {region}")
+            }
+        }
     }
 
     /// The bounds of attempts, for those who count their own.
@@ -388,7 +401,11 @@ impl S3 {
     }
 
     fn client(&self) -> Client {
-        self.shared.client.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.address().client
+    }
+
+    fn address(&self) -> Address {
+        self.shared.address.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tries until it succeeds, fails for good, or the policy's bounds are reached.
@@ -451,7 +468,7 @@ impl S3 {
         let Some(region) = &failure.region else {
             return false;
         };
-        let client = self.client();
+        let Address { client, endpoint } = self.address();
         let used = client.config().region().map(Region::to_string);
         let is_about_region = failure.kind == Kind::Misaddressed || failure.status == Some(400);
         if !is_about_region
@@ -465,8 +482,14 @@ impl S3 {
             "the bucket is in another region than {}; signing for it from here on",
             used.unwrap_or_default()
         );
-        let config = client.config().to_builder().region(Region::new(region.clone())).build();
-        *self.shared.client.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Client::from_conf(config);
+        let mut config = client.config().to_builder().region(Region::new(region.clone()));
+        // A region's own endpoint serves no other region; anybody else's is where the store is.
+        let endpoint = endpoint.filter(|endpoint| !endpoint.is_aws_region());
+        if endpoint.is_none() {
+            config.set_endpoint_url(None);
+        }
+        let address = Address { client: Client::from_conf(config.build()), endpoint };
+        *self.shared.address.write().unwrap_or_else(PoisonError::into_inner) = address;
         true
     }
 

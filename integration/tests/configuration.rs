@@ -536,6 +536,17 @@ mod secrets {
 
     const SESSION_TOKEN: &str = "session-token-9a77e1";
 
+    #[test]
+    fn the_password_of_a_proxy_is_none_of_the_logs_business() {
+        let pod = pod();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let run = pod.download("s3://models/bert").env("HTTPS_PROXY", format!("http://proxy:hunter2@localhost:{port}"));
+        let outcome = run.env("S3_MAX_ATTEMPTS", "1").env("RUST_LOG", "trace").run();
+        let message = pod.refused(&outcome, 69).replace(&port.to_string(), "[port]");
+        insta::assert_snapshot!(message, @"HeadObject s3://models/bert at https://localhost:9000 failed: no connection to localhost:9000: Connection refused (os error 111); is it the right host and port, may this pod reach it, and does a service mesh hold back the network until its sidecar runs? env HTTPS_PROXY names a proxy: is it up, and does NO_PROXY have to name this host?");
+        assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+    }
+
     /// Everything that must stay out of the output, in runs that log all they can.
     #[test]
     fn no_secret_is_ever_in_the_output() {

@@ -325,6 +325,23 @@ mod addressing {
     }
 
     #[test]
+    fn an_endpoint_of_another_region_of_amazons_is_left_for_the_right_one() {
+        let pod = Pod::with(|server| server.region("eu-west-3").base_domain("s3.eu-west-3.amazonaws.com"));
+        put(&pod, ["m/a"]);
+        let names = ["*.s3.eu-west-3.amazonaws.com", "*.s3.us-east-1.amazonaws.com"];
+        pod.server.replace_identity(pod.authority.issue(LeafSpec::new().names(names)).identity());
+        let moved = ErrorReply::new(301, "PermanentRedirect").header("x-amz-bucket-region", "eu-west-3");
+        pod.server.fault(Fault::any(Action::Reply(moved)));
+        let proxy = ConnectProxy::start(pod.server.address());
+        let entry = pod.entry_with(json!({"endpoint_url": "https://s3.us-east-1.amazonaws.com"}));
+        let run = pod.with_entry(&entry).env("HTTPS_PROXY", proxy.url()).env("STORAGE_URI", "s3://models/m");
+        assert_downloaded(&pod, &run.run(), &files([("a", "m/a")]));
+        let targets: BTreeSet<String> = proxy.targets().into_iter().collect();
+        let regions = ["eu-west-3", "us-east-1"].map(|region| format!("models.s3.{region}.amazonaws.com:443"));
+        assert_eq!(targets, BTreeSet::from(regions));
+    }
+
+    #[test]
     fn a_bucket_can_stand_in_the_host_name() {
         let pod = Pod::with(|server| server.base_domain("s3.example.org"));
         put(&pod, ["m/a"]);

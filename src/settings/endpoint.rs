@@ -92,6 +92,13 @@ impl Endpoint {
     pub fn is_aws(&self) -> bool {
         is_aws_host(self.host())
     }
+
+    /// Whether it is one of Amazon's regional endpoints and nothing more, so that another region's
+    /// may take its place: no VPC endpoint, no FIPS, no dual stack.
+    pub fn is_aws_region(&self) -> bool {
+        let labels: Vec<&str> = self.host().split('.').collect();
+        matches!(labels.as_slice(), ["s3", "amazonaws", "com"] | ["s3", _, "amazonaws", "com"])
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -118,13 +125,18 @@ fn split_aws_host(host: &str) -> (Option<String>, Option<String>, String) {
     let Some(service) = labels.iter().rposition(|label| *label == "s3" || label.starts_with("s3-")) else {
         return whole;
     };
-    let bucket = (service > 0).then(|| labels[..service].join("."));
     let after =
         labels[service + 1..].iter().take_while(|label| **label != "amazonaws").find(|label| **label != "dualstack");
     let region = after.map(|label| (*label).to_owned()).or_else(|| {
         let old = labels[service].strip_prefix("s3-")?;
         (!matches!(old, "accelerate" | "external-1" | "fips")).then(|| old.to_owned())
     });
+    // In front of the service of a VPC endpoint stands the endpoint's id, and the word `bucket`:
+    // https://docs.aws.amazon.com/AmazonS3/latest/userguide/privatelink-interface-endpoints.html.
+    if labels.contains(&"vpce") {
+        return (None, region, host.to_owned());
+    }
+    let bucket = (service > 0).then(|| labels[..service].join("."));
     (bucket, region, labels[service..].join("."))
 }
 
@@ -180,6 +192,12 @@ mod tests {
                 Some("b"),
                 Some("cn-north-1"),
                 "https://s3.cn-north-1.amazonaws.com.cn",
+            ),
+            (
+                "https://bucket.vpce-1a2b-5e6f.s3.us-east-1.vpce.amazonaws.com",
+                None,
+                Some("us-east-1"),
+                "https://bucket.vpce-1a2b-5e6f.s3.us-east-1.vpce.amazonaws.com",
             ),
             ("https://bucket.s3.example.com", None, None, "https://bucket.s3.example.com"),
         ] {

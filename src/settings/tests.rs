@@ -241,6 +241,7 @@ mod problems {
             Settings::read(&Environment::default(), &arguments).unwrap_err().to_string()
         };
         insta::assert_snapshot!(read(&[]), @"nothing to download: give SRC_URI DEST, or set env STORAGE_URI, or env STORAGE_PATH with a storage-config entry");
+        insta::assert_snapshot!(read(&["s3://models/bert", ""]), @r#"argument "s3://models/bert" has no destination: sources and destinations come in pairs, SRC_URI DEST [SRC_URI DEST ...]"#);
         insta::assert_snapshot!(read(&["s3://models/bert", "/mnt/models", "s3://models/more"]), @r#"argument "s3://models/more" has no destination: sources and destinations come in pairs, SRC_URI DEST [SRC_URI DEST ...]"#);
     }
 }
