@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Every module of `src/` with its floor, from the ground up.
-const FLOORS: [(u8, &[&str]); 9] = [
+const FLOORS: [(u8, &[&str]); 10] = [
     (
         0,
         &[
@@ -35,6 +35,7 @@ const FLOORS: [(u8, &[&str]); 9] = [
     (6, &["plan"]),
     (7, &["report", "transfer"]),
     (8, &["cli", "error", "logging", "termination"]),
+    (9, &["check"]),
 ];
 
 /// Modules of one floor that may use each other, in this direction only: (from, to).
