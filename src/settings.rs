@@ -478,7 +478,8 @@ impl<'a> Reader<'a> {
     fn text(&mut self, names: Names) -> Option<Sourced<String>> {
         let found = self.layers.find(names)?;
         let text = found.value.trim().to_owned();
-        let is_trimmed = text.len() < found.value.len();
+        // PEM text in the place of a path ends in a line break by right.
+        let is_trimmed = text.len() < found.value.len() && !text.starts_with("-----BEGIN");
         let origin = found.origin;
         if is_trimmed {
             self.warn(format!("{origin}: blanks or line breaks around the value are ignored; remove them"));

@@ -39,8 +39,8 @@ const FLOORS: [(u8, &[&str]); 10] = [
 ];
 
 /// Modules of one floor that may use each other, in this direction only: (from, to).
-const NEIGHBOURS: [(&str, &str); 5] =
-    [("ranges", "units"), ("cgroup", "units"), ("transfer", "report"), ("termination", "error"), ("logging", "error")];
+const NEIGHBOURS: [(&str, &str); 4] =
+    [("ranges", "units"), ("transfer", "report"), ("termination", "error"), ("error", "cli")];
 
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, modules)| modules.contains(&module)).map(|(floor, _)| *floor)

@@ -9,8 +9,10 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use insta::assert_snapshot;
+use storage_initializer_integration::initializer::Running;
 use storage_initializer_integration::mounted_volume::MountedVolume;
 use storage_initializer_integration::pki::{Authority, AuthoritySpec, LeafSpec, Validity};
 use storage_initializer_integration::scene::Scene;
@@ -576,7 +578,7 @@ mod the_system_roots {
 mod a_rotation {
     use super::*;
 
-    /// How many initializers start, and how many swaps there are at least.
+    /// How many initializers start at once.
     const STARTS: usize = 10;
 
     /// Two keys of one version; the server's CA is in each version, at another place.
@@ -595,28 +597,22 @@ mod a_rotation {
         let file = text(&scene.path("ca/ca-bundle.crt"));
         // Read once as a directory and once as a file, through the same swap.
         let scene = scene.field("ca_bundle", file);
-        let mut swaps = 0;
-        let mut swap = || {
-            swaps += 1;
-            mounted.update(version(swaps, &ca, &crowd));
-        };
-        let running: Vec<_> = (0..STARTS)
-            .map(|_| {
-                let destination = scene.destination();
-                let running = scene.start(&destination);
-                swap();
-                (running, destination)
-            })
-            .collect();
-        // Until each of them has read its bundle.
-        for (running, _) in &running {
-            while !running.stderr().contains("trust store") && !running.stderr().contains("ERROR") {
-                swap();
-            }
-        }
+        let ended = AtomicBool::new(false);
+        let (outcomes, swaps) = std::thread::scope(|scope| {
+            let swapping = scope.spawn(|| {
+                let swap = |number| mounted.update(version(number, &ca, &crowd));
+                // Bounded, so that a failure below ends the test as well.
+                (1..20_000).take_while(|_| !ended.load(Ordering::Relaxed)).inspect(|number| swap(*number)).count()
+            });
+            let destinations: Vec<_> = (0..STARTS).map(|_| scene.destination()).collect();
+            let running: Vec<_> = destinations.iter().map(|destination| scene.start(destination)).collect();
+            let outcomes: Vec<_> = running.into_iter().map(Running::wait).zip(destinations).collect();
+            ended.store(true, Ordering::Relaxed);
+            (outcomes, swapping.join().unwrap())
+        });
         let mut seen = std::collections::BTreeMap::new();
-        for (running, destination) in running {
-            let run = scene.look_at(running.wait(), &destination);
+        for (outcome, destination) in outcomes {
+            let run = scene.look_at(outcome, &destination);
             run.succeeds_quietly();
             *seen.entry(run.sources()).or_insert(0) += 1;
         }
