@@ -63,18 +63,27 @@ pub enum HttpError {
         /// The resolver's words.
         cause: String,
     },
-    /// No TCP connection, or none through the proxy.
+    /// No TCP connection.
     #[error(
-        "no connection to {host}: {cause}; is it the right host and port, may this pod reach it, and does a service mesh hold back the network until its sidecar runs?{}",
-        .proxy.map_or(String::new(), |name| format!(" env {name} names a proxy: is it up, and does NO_PROXY have to name this host?"))
+        "no connection to {host}: {cause}; is it the right host and port, may this pod reach it, and does a service mesh hold back the network until its sidecar runs?"
     )]
     Connect {
         /// The host and port.
         host: String,
         /// The system's words.
         cause: String,
-        /// The variable that names a proxy, where one does.
-        proxy: Option<&'static str>,
+    },
+    /// No TCP connection through the proxy.
+    #[error(
+        "no connection to {host} through proxy {proxy}: {cause}; is the proxy up, and should NO_PROXY name this host?"
+    )]
+    ConnectByProxy {
+        /// The host and port.
+        host: String,
+        /// The proxy, without its credentials.
+        proxy: String,
+        /// The system's words.
+        cause: String,
     },
     /// Nothing came in time.
     #[error("no answer from {host} within {} s", .after.as_secs_f32())]
@@ -108,7 +117,11 @@ impl HttpError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::CertificateRefused { .. } | Self::Handshake { .. } | Self::Unsendable { .. } => true,
-            Self::Dns { .. } | Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. } => false,
+            Self::Dns { .. }
+            | Self::Connect { .. }
+            | Self::ConnectByProxy { .. }
+            | Self::Timeout { .. }
+            | Self::Broken { .. } => false,
         }
     }
 }
@@ -124,7 +137,6 @@ pub struct Http {
     proxies: Arc<Matcher>,
     connect_timeout: Duration,
     first_byte_timeout: Duration,
-    proxy: Option<&'static str>,
 }
 
 /// Why there is no HTTP client.
@@ -163,7 +175,6 @@ impl Http {
             proxies: Arc::new(Matcher::from_env()),
             connect_timeout: limits.connect_timeout,
             first_byte_timeout: limits.first_byte_timeout,
-            proxy: limits.proxy,
         })
     }
 
@@ -187,22 +198,20 @@ impl Http {
     async fn send(&self, request: reqwest::Request, timeout: Duration) -> Result<reqwest::Response, HttpError> {
         let url = request.url();
         let is_direct = is_metadata_service(url.host_str());
-        let mut host = match (url.host_str(), url.port_or_known_default()) {
+        let host = match (url.host_str(), url.port_or_known_default()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             _ => url.to_string(),
         };
-        if !is_direct && let Some(proxy) = self.proxy_for(url) {
-            host = format!("{host} (through proxy {proxy})");
-        }
+        let proxy = if is_direct { None } else { self.proxy_for(url) };
         let client = if is_direct { &self.direct } else { &self.client };
         match tokio::time::timeout(timeout, client.execute(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(self.classify(host, &error)),
+            Ok(Err(error)) => Err(self.classify(host, proxy, &error)),
             Err(_) => Err(HttpError::Timeout { host, after: timeout }),
         }
     }
 
-    fn classify(&self, host: String, error: &reqwest::Error) -> HttpError {
+    fn classify(&self, host: String, proxy: Option<String>, error: &reqwest::Error) -> HttpError {
         if let Some(tls) = find_tls_error(error) {
             return self.classify_tls(host, tls);
         }
@@ -212,7 +221,10 @@ impl Http {
         } else if error.is_timeout() {
             HttpError::Timeout { host, after: self.connect_timeout }
         } else if error.is_connect() {
-            HttpError::Connect { host, cause, proxy: self.proxy }
+            match proxy {
+                Some(proxy) => HttpError::ConnectByProxy { host, proxy, cause },
+                None => HttpError::Connect { host, cause },
+            }
         } else if error.is_builder() {
             HttpError::Unsendable { host, cause }
         } else {
@@ -362,6 +374,7 @@ fn into_connector_error(error: HttpError) -> ConnectorError {
         | HttpError::Handshake { .. }
         | HttpError::Dns { .. }
         | HttpError::Connect { .. }
+        | HttpError::ConnectByProxy { .. }
         | HttpError::Broken { .. } => ConnectorError::io(error.into()),
     }
 }

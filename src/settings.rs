@@ -205,8 +205,6 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// How often a request is tried, its first time included.
     pub max_attempts: Option<u32>,
-    /// The variable that names a proxy, for messages: reqwest reads it by itself.
-    pub proxy: Option<&'static str>,
     /// How many objects are fetched at a time; a large one may still use several connections.
     pub max_objects: Option<usize>,
 }
@@ -789,9 +787,6 @@ impl<'a> Reader<'a> {
             connect_timeout: connect.unwrap_or(Duration::from_secs(5)),
             first_byte_timeout: read.unwrap_or(Duration::from_secs(20)),
             stall_timeout: read.unwrap_or(Duration::from_secs(10)),
-            proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
-                .into_iter()
-                .find(|name| self.environment.value(name).is_some()),
             max_attempts: self.number(variable(&["S3_MAX_ATTEMPTS"]), "a whole number from 1 to 100", |attempts| {
                 (1..=100).contains(attempts)
             }),

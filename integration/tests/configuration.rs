@@ -543,7 +543,7 @@ mod secrets {
         let run = pod.download("s3://models/bert").env("HTTPS_PROXY", format!("http://proxy:hunter2@localhost:{port}"));
         let outcome = run.env("S3_MAX_ATTEMPTS", "1").env("RUST_LOG", "trace").run();
         let message = pod.refused(&outcome, 69).replace(&port.to_string(), "[port]");
-        insta::assert_snapshot!(message, @"HeadObject s3://models/bert at https://localhost:9000 failed: no connection to localhost:9000: Connection refused (os error 111); is it the right host and port, may this pod reach it, and does a service mesh hold back the network until its sidecar runs? env HTTPS_PROXY names a proxy: is it up, and does NO_PROXY have to name this host?");
+        insta::assert_snapshot!(message, @"HeadObject s3://models/bert at https://localhost:9000 failed: no connection to localhost:9000 through proxy http://localhost:[port]/: Connection refused (os error 111); is the proxy up, and should NO_PROXY name this host?");
         assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
     }
 

@@ -228,6 +228,7 @@ impl Failure {
                 HttpError::Unsendable { .. } => Kind::NotS3,
                 HttpError::Dns { .. }
                 | HttpError::Connect { .. }
+                | HttpError::ConnectByProxy { .. }
                 | HttpError::Timeout { .. }
                 | HttpError::Broken { .. } => Kind::Unreachable,
             };
