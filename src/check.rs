@@ -22,7 +22,7 @@ use crate::{
     http::Http,
     plan, read_trust,
     s3::S3,
-    settings::{Effective, Settings},
+    settings::{Effective, Settings, Sourced},
     trust_store::{REDUNDANT_CERTIFICATE, TrustStore},
     units::{ByteSize, TimeSpan},
     volume::{self, FreeSpace},
@@ -87,7 +87,7 @@ pub async fn check(environment: &Environment, arguments: &[String]) -> Check {
             return check;
         }
     };
-    settings.limits.max_attempts.get_or_insert(1);
+    settings.limits.max_attempts.get_or_insert(Sourced::default(1));
     check.settings = settings.effective();
     check.advice.clone_from(&settings.warnings);
     check.advice.extend(settings.portability.iter().cloned());
@@ -201,7 +201,7 @@ impl Check {
         } else if let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default())
             && let Some(address) = self.resolve(host.trim_matches(['[', ']']), port).await
         {
-            self.dial(address, settings.limits.connect_timeout).await;
+            self.dial(address, settings.limits.connect_timeout.value).await;
         }
         if settings.connection.is_tls() {
             let started = Instant::now();

@@ -166,15 +166,15 @@ impl Http {
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .dns_resolver(ShuffledResolver)
-                .connect_timeout(limits.connect_timeout)
+                .connect_timeout(limits.connect_timeout.value)
         };
         Ok(Self {
             client: builder().build().map_err(HttpSetupError::Client)?,
             direct: builder().no_proxy().build().map_err(HttpSetupError::Client)?,
             trust_store: Arc::new(trust_store),
             proxies: Arc::new(Matcher::from_env()),
-            connect_timeout: limits.connect_timeout,
-            first_byte_timeout: limits.first_byte_timeout,
+            connect_timeout: limits.connect_timeout.value,
+            first_byte_timeout: limits.first_byte_timeout.value,
         })
     }
 

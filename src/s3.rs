@@ -232,7 +232,9 @@ impl S3 {
                 versions_denied: AtomicBool::new(false),
                 identity: signer.identity,
                 policy: policy(limits),
-                answer_timeout: limits.connect_timeout + limits.first_byte_timeout + limits.stall_timeout,
+                answer_timeout: limits.connect_timeout.value
+                    + limits.first_byte_timeout.value
+                    + limits.stall_timeout.value,
             }),
         })
     }
@@ -541,7 +543,11 @@ fn config(connection: &Connection, http: Http, signer: &Signer) -> Config {
 /// About a minute of patience, because a service mesh may hold back the network for that long
 /// while its sidecar starts; attempts within it as many as fit, unless `S3_MAX_ATTEMPTS` says so.
 fn policy(limits: &Limits) -> Policy {
-    Policy { attempts: limits.max_attempts.unwrap_or(100), patience: Duration::from_secs(60), ..Policy::default() }
+    Policy {
+        attempts: limits.max_attempts.as_ref().map_or(100, |attempts| attempts.value),
+        patience: Duration::from_secs(60),
+        ..Policy::default()
+    }
 }
 
 /// A CRC without a type, on an object in several parts, may be one of the parts' checksums: older

@@ -51,6 +51,8 @@ pub struct Settings {
 pub struct Download {
     /// The object, prefix or bucket.
     pub source: S3Uri,
+    /// Who named it, or its bucket.
+    pub origin: Origin,
     /// The directory on the model volume.
     pub destination: PathBuf,
 }
@@ -123,9 +125,9 @@ pub enum Credentials {
         /// Access key id.
         access_key_id: Sourced<Secret>,
         /// Secret access key.
-        secret_access_key: Secret,
+        secret_access_key: Sourced<Secret>,
         /// Session token of temporary credentials.
-        session_token: Option<Secret>,
+        session_token: Option<Sourced<Secret>>,
     },
     /// The AWS SDK's chain: web identity, EKS pod identity, container, IMDS, profile.
     Chain,
@@ -186,15 +188,15 @@ pub enum TrustMode {
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How long connecting may take.
-    pub connect_timeout: Duration,
+    pub connect_timeout: Sourced<Duration>,
     /// How long the first byte of an answer may take.
-    pub first_byte_timeout: Duration,
+    pub first_byte_timeout: Sourced<Duration>,
     /// How long a body may stay below the least rate.
-    pub stall_timeout: Duration,
+    pub stall_timeout: Sourced<Duration>,
     /// How often a request is tried, its first time included.
-    pub max_attempts: Option<u32>,
+    pub max_attempts: Option<Sourced<u32>>,
     /// How many objects are fetched at a time; a large one may still use several connections.
-    pub max_objects: Option<usize>,
+    pub max_objects: Option<Sourced<usize>>,
 }
 
 /// Where the log goes and how it looks. Read on its own and first, so that all the rest can be

@@ -105,12 +105,13 @@ pub async fn download(
     limits: &Limits,
     progress: Arc<Progress>,
 ) -> Result<Vec<FileReport>, TransferError> {
-    let concurrency = Concurrency::for_limits(&cgroup::Limits::read(), limits.max_objects);
+    let concurrency =
+        Concurrency::for_limits(&cgroup::Limits::read(), limits.max_objects.as_ref().map(|objects| objects.value));
     tracing::debug!(?concurrency, "limits of the transfer");
     let engine = Arc::new(Engine {
         store: store.clone(),
         permits: Arc::new(Semaphore::new(concurrency.connections)),
-        stall_timeout: limits.stall_timeout,
+        stall_timeout: limits.stall_timeout.value,
         policy: RangePolicy::default(),
         buffers: Arc::default(),
         progress,

@@ -32,7 +32,9 @@ fn a_good_configuration_passes_every_step_and_downloads_nothing() {
     outcome.assert_exit(0);
     for expected in [
         "  endpoint_url                 https://localhost:9000  (storage-config entry \"default\" (/pod/storage-config/default), field \"endpoint_url\")",
-        "  secret_access_key            ***",
+        "  download                     s3://models/bert to /pod/models  (argument)",
+        "  secret_access_key            ***  (storage-config entry \"default\" (/pod/storage-config/default), field \"secret_access_key\")",
+        "  S3_CONNECT_TIMEOUT           5 s  (default)",
         "  anchor \"",
         "  ok     volume      /pod/models can be written",
         "  ok     dns         localhost is ",

@@ -59,8 +59,8 @@ impl Signer {
             Credentials::Keys { access_key_id, secret_access_key, session_token } => {
                 let keys = Keys::new(
                     access_key_id.value.expose(),
-                    secret_access_key.expose(),
-                    session_token.as_ref().map(|token| token.expose().to_owned()),
+                    secret_access_key.value.expose(),
+                    session_token.as_ref().map(|token| token.value.expose().to_owned()),
                     None,
                     "settings",
                 );

@@ -1,5 +1,7 @@
 //! The settings as a table: what is in force, and where each value comes from. Secrets are `***`.
 
+use std::time::Duration;
+
 use super::{Addressing, Credentials, Origin, Settings, Sourced, TrustMode};
 
 /// One value that is in force.
@@ -20,6 +22,10 @@ impl Settings {
         let mut row = |name, value: String, origin: &Origin| {
             table.push(Effective { name, value, origin: origin.to_string() });
         };
+        for download in &self.downloads {
+            let way = format!("{} to {}", download.source, download.destination.display());
+            row("download", way, &download.origin);
+        }
         let connection = &self.connection;
         match &connection.endpoint {
             Some(endpoint) => row("endpoint_url", endpoint.value.to_string(), &endpoint.origin),
@@ -38,11 +44,11 @@ impl Settings {
         row("addressing_style", addressing.to_owned(), &connection.addressing.origin);
         match &connection.credentials {
             Credentials::Anonymous(origin) => row("anonymous", "true".to_owned(), origin),
-            Credentials::Keys { access_key_id, session_token, .. } => {
+            Credentials::Keys { access_key_id, secret_access_key, session_token } => {
                 row("access_key_id", access_key_id.value.to_string(), &access_key_id.origin);
-                row("secret_access_key", "***".to_owned(), &access_key_id.origin);
+                row("secret_access_key", secret_access_key.value.to_string(), &secret_access_key.origin);
                 if let Some(token) = session_token {
-                    row("session_token", token.to_string(), &access_key_id.origin);
+                    row("session_token", token.value.to_string(), &token.origin);
                 }
             }
             Credentials::Chain => row("credentials", connection.credentials.to_string(), &Origin::Default),
@@ -69,6 +75,25 @@ impl Settings {
             trust.configmap_dir.value.display().to_string(),
             &trust.configmap_dir.origin,
         );
+        let limits = &self.limits;
+        let mut seconds = |name, limit: &Sourced<Duration>| {
+            row(name, format!("{} s", limit.value.as_secs_f32()), &limit.origin);
+        };
+        seconds("S3_CONNECT_TIMEOUT", &limits.connect_timeout);
+        seconds("S3_READ_TIMEOUT", &limits.first_byte_timeout);
+        if let Some(attempts) = &limits.max_attempts {
+            row("S3_MAX_ATTEMPTS", attempts.value.to_string(), &attempts.origin);
+        }
+        if let Some(objects) = &limits.max_objects {
+            row("S3_MAX_FILE_CONCURRENCY", objects.value.to_string(), &objects.origin);
+        }
+        let mut patterns = |name, patterns: Vec<&str>| {
+            if !patterns.is_empty() {
+                row(name, patterns.join(", "), &Origin::Environment(name));
+            }
+        };
+        patterns("STORAGE_ALLOW_PATTERNS", self.filter.allow_patterns().collect());
+        patterns("STORAGE_IGNORE_PATTERNS", self.filter.ignore_patterns().collect());
         table
     }
 }

@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
                             origin: in_host.origin.clone(),
                         });
                     }
-                    downloads.push(Download { source, destination });
+                    downloads.push(Download { source, origin, destination });
                 }
                 Err(source) => self.problems.push(Problem::Uri { origin, source }),
             }
@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
                 Credentials::Keys {
                     session_token: self.session_token(&id.origin),
                     access_key_id: id,
-                    secret_access_key: secret.value,
+                    secret_access_key: secret,
                 }
             }
             (Some(id), None) => {
@@ -300,13 +300,13 @@ impl<'a> Reader<'a> {
 
     /// A session token belongs to the key that it was issued with, so one from a lower layer than
     /// the key's is another key's.
-    fn session_token(&mut self, key: &Origin) -> Option<Secret> {
+    fn session_token(&mut self, key: &Origin) -> Option<Sourced<Secret>> {
         let token = self.credential(named(&["AWS_SESSION_TOKEN"], Field::SessionToken))?;
         if Layers::height(&token.origin) < Layers::height(key) {
             self.warn(format!("the session token from {} is not used: the access key comes from {key}", token.origin));
             return None;
         }
-        Some(token.value)
+        Some(token)
     }
 
     fn web_identity(&mut self) -> Option<WebIdentity> {
@@ -375,14 +375,18 @@ impl<'a> Reader<'a> {
         // An hour bounds a typing error, not a use.
         const SECONDS: &str = "a number of seconds from 1 to 3600";
         let seconds = |value: &f64| (1.0..=3600.0).contains(value);
-        let mut timeout =
-            |name: &'static [&'static str]| self.number(variable(name), SECONDS, seconds).map(Duration::from_secs_f64);
+        let mut timeout = |name: &'static [&'static str]| {
+            Some(self.number(variable(name), SECONDS, seconds)?.map(Duration::from_secs_f64))
+        };
+        let or_default = |found: &Option<Sourced<Duration>>, seconds| {
+            found.clone().unwrap_or_else(|| Sourced::default(Duration::from_secs(seconds)))
+        };
         let connect = timeout(&["S3_CONNECT_TIMEOUT"]);
         let read = timeout(&["S3_READ_TIMEOUT"]);
         Limits {
-            connect_timeout: connect.unwrap_or(Duration::from_secs(5)),
-            first_byte_timeout: read.unwrap_or(Duration::from_secs(20)),
-            stall_timeout: read.unwrap_or(Duration::from_secs(10)),
+            connect_timeout: or_default(&connect, 5),
+            first_byte_timeout: or_default(&read, 20),
+            stall_timeout: or_default(&read, 10),
             max_attempts: self.number(variable(&["S3_MAX_ATTEMPTS"]), "a whole number from 1 to 100", |attempts| {
                 (1..=100).contains(attempts)
             }),
@@ -431,12 +435,14 @@ impl<'a> Reader<'a> {
         names: Names,
         expected: &'static str,
         is_in_bounds: impl Fn(&T) -> bool,
-    ) -> Option<T> {
+    ) -> Option<Sourced<T>> {
         let text = self.text(names)?;
-        let number = text.value.parse().ok().filter(is_in_bounds);
-        if number.is_none() {
-            self.problems.push(Problem::Value { origin: text.origin, value: text.value, expected });
+        match text.value.parse().ok().filter(is_in_bounds) {
+            Some(number) => Some(Sourced::new(number, text.origin)),
+            None => {
+                self.problems.push(Problem::Value { origin: text.origin, value: text.value, expected });
+                None
+            }
         }
-        number
     }
 }

@@ -120,7 +120,7 @@ mod precedence {
         assert_eq!(settings.trust.verify, Sourced::default(true));
         assert_eq!(settings.trust.configmap_dir, Sourced::default(PathBuf::from("/etc/ssl/custom-certs")));
         assert_eq!(settings.downloads[0].destination, Path::new("/mnt/models"));
-        assert_eq!(settings.limits.connect_timeout, Duration::from_secs(5));
+        assert_eq!(settings.limits.connect_timeout.value, Duration::from_secs(5));
         assert_eq!(settings.limits.max_attempts, None);
         let empty = "the Secret mounted at /storage-config is empty; only the environment is used";
         assert_eq!(Given::nothing().warnings(), empty);
