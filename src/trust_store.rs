@@ -30,6 +30,7 @@ mod source;
 mod verifier;
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -47,7 +48,7 @@ use crate::{
 use anchor::{SystemRoots, Unfit, is_anchor};
 use certificate::{CaUse, Certificate, Validity};
 pub use explain::explain;
-use source::{Reading, bundle_keys, is_path, system_roots};
+use source::{Reading, bundle_keys, holds_a_certificate, in_words, is_path, system_roots};
 pub use source::{Source, SourceKind};
 use verifier::AnchorOrPin;
 pub use verifier::{Handshakes, Refusal};
@@ -328,7 +329,7 @@ impl TrustStore {
 
     fn read_ca_bundle(&mut self, bundle: &Sourced<String>, mounted: bool) -> Option<Reading> {
         let name = bundle.origin.to_string();
-        if bundle.value.contains("-----BEGIN") {
+        if holds_a_certificate(&bundle.value) {
             self.warnings.push(format!(
                 "{name}: PEM text where a path belongs; it is used, but KServe wants a path here and the text belongs in \"certificate\" or in the ConfigMap"
             ));
@@ -353,7 +354,7 @@ impl TrustStore {
             Ok(mount) if !mount.is_empty() => return Some(Reading::of_directory(SourceKind::ConfigMap, name, &mount)),
             Ok(_) => Absence::Empty,
             Err(MountError::Missing(_)) => Absence::NotMounted,
-            Err(error) => return Some(Reading::unusable(SourceKind::ConfigMap, name, error.to_string())),
+            Err(error) => return Some(Reading::unusable(SourceKind::ConfigMap, name, in_words(&error))),
         };
         if let Some(named) = &trust.configmap_name {
             let absent = format!("{} names ConfigMap {:?}, but {}", named.origin, named.value, why.in_words(directory));
@@ -373,13 +374,13 @@ impl TrustStore {
         for complaint in &reading.complaints {
             self.warnings.push(format!("{}: {complaint}", reading.name));
         }
-        let mut distinct = 0;
+        let mut distinct = HashSet::new();
         let mut unfit: Vec<(Unfit, Vec<String>)> = Vec::new();
         for der in std::mem::take(&mut reading.certificates) {
             let Some(certificate) = Certificate::parse(&der) else {
                 continue;
             };
-            distinct += 1;
+            distinct.insert(der.clone());
             if self.bundle.iter().any(|held| held.der == der) {
                 continue;
             }
@@ -398,12 +399,11 @@ impl TrustStore {
             self.warnings.push(format!("{}: {what}: {}; {advice}", reading.name, first_few(&names, FEW)));
         }
         let Reading { kind, name, keys, .. } = reading;
-        self.sources.push(Source { kind, name, keys, certificates: distinct });
+        self.sources.push(Source { kind, name, keys, certificates: distinct.len() });
     }
 
     /// A server's own certificate in the bundle works until it is renewed; its CA would outlast it.
     fn warn_of_servers(&mut self, now: UnixTime) {
-        let held = |issuer: &dyn Fn(&Certificate) -> bool| self.bundle.iter().any(|held| issuer(&held.certificate));
         let servers: Vec<String> = self
             .bundle
             .iter()
@@ -412,7 +412,7 @@ impl TrustStore {
                 certificate.ca == CaUse::NotACa
                     && !certificate.is_self_issued()
                     && certificate.validity_at(now) == Validity::InDate
-                    && !held(&|other| certificate.names_as_issuer(other))
+                    && !self.bundle.iter().any(|other| certificate.names_as_issuer(&other.certificate))
             })
             .map(|server| {
                 let Certificate { subject, issuer, .. } = &server.certificate;

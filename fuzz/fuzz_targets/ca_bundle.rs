@@ -1,6 +1,12 @@
 //! Feeds the CA bundle scanner anything: it must end, hold its bounds and show nothing of what it
-//! was given. `fuzz/fuzz_targets/ca_bundle.rs`; run with `cargo +nightly fuzz run ca_bundle`.
-//! Seeds worth having: one PEM, the same with `\n`, in base64, as DER, a key, a PKCS#12.
+//! was given. The seeds are each shape that people paste, small and without any key in them. From the
+//! repository's root, new finds beside them and not among them:
+//!
+//! ```sh
+//! mkdir -p fuzz/target/corpus
+//! cargo +nightly fuzz run ca_bundle fuzz/target/corpus fuzz/corpus/ca_bundle -- \
+//!     -dict=fuzz/ca_bundle.dict -max_len=8192 -max_total_time=600
+//! ```
 
 #![no_main]
 

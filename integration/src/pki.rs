@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -83,6 +83,7 @@ pub struct AuthoritySpec {
     path_len: Option<u8>,
     permitted_dns: Vec<String>,
     excluded_dns: Vec<String>,
+    policy_constraints: bool,
 }
 
 impl AuthoritySpec {
@@ -96,6 +97,7 @@ impl AuthoritySpec {
             path_len: None,
             permitted_dns: Vec::new(),
             excluded_dns: Vec::new(),
+            policy_constraints: false,
         }
     }
 
@@ -141,8 +143,21 @@ impl AuthoritySpec {
         self
     }
 
+    /// Gives it policy constraints, which have to be critical (RFC 5280, section 4.2.1.11), and which webpki does not
+    /// know.
+    pub fn policy_constraints(mut self) -> Self {
+        self.policy_constraints = true;
+        self
+    }
+
     fn params(&self) -> CertificateParams {
         let mut params = dated(&self.name, self.validity);
+        if self.policy_constraints {
+            // SEQUENCE { [0] requireExplicitPolicy 0 }
+            let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 36], vec![0x30, 0x03, 0x80, 0x01, 0x00]);
+            extension.set_criticality(true);
+            params.custom_extensions = vec![extension];
+        }
         params.is_ca = match (self.ca, self.path_len) {
             (false, _) => IsCa::ExplicitNoCa,
             (true, None) => IsCa::Ca(BasicConstraints::Unconstrained),

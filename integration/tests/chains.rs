@@ -87,6 +87,12 @@ mod a_chain_to_a_ca_of_the_bundle {
     }
 
     #[test]
+    fn a_root_with_policy_constraints_is_a_ca() {
+        let root = Authority::from_spec(AuthoritySpec::new("Policy Root").policy_constraints());
+        assert_eq!(trusts(server_of(&root).identity(), &root.pem()), "");
+    }
+
+    #[test]
     fn a_leaf_without_extended_usage_or_with_several_is_a_server() {
         let root = root();
         for usages in [&[][..], &[Usage::ClientAuth, Usage::ServerAuth]] {
@@ -441,6 +447,21 @@ mod a_server_that_is_not_trusted {
         reissue it with keyUsage=keyCertSign, and replace it there
         "#);
         assert_snapshot!(scene.run().warnings(), @r#"CA ConfigMap at [pod]/ca: no CA, because its key usage lacks keyCertSign, so nothing that it issued is trusted: "O=Harness, CN=No Signer"; reissue it with keyCertSign"#);
+    }
+
+    #[test]
+    fn an_intermediate_with_a_critical_extension_that_nobody_here_knows() {
+        let root = root();
+        let issuing = root.intermediate_from(AuthoritySpec::new("Policy CA").policy_constraints());
+        let identity = server_of(&issuing).identity();
+        // As the message advises.
+        assert_eq!(trusts(identity.clone(), &issuing.pem()), "");
+        assert_snapshot!(distrusts(identity, &root.pem()), @r#"
+        HeadObject s3://models/bert at https://localhost:[port] failed: TLS with localhost:[port] refused: the server presented "O=Harness, CN=localhost" (issued by "O=Harness, CN=Policy CA", valid until [date], SHA-256 [sha256]) and 1 more certificate;
+        a certificate of its chain has a critical extension that this client does not know;
+        certificates in the trust store: CA ConfigMap at [pod]/ca (cabundle.crt): 1 ("O=Harness, CN=Store Root"), system roots (SSL_CERT_FILE [pod]/public-roots.pem): 1;
+        put the CA certificate "O=Harness, CN=Policy CA" into the CA ConfigMap's key "cabundle.crt" or the storage-config entry's "certificate", or have the chain reissued without that extension
+        "#);
     }
 
     #[test]

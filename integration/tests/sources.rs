@@ -247,7 +247,8 @@ mod a_configmap {
     #[test]
     fn has_its_cas_under_several_of_these_keys() {
         let (scene, ca) = store();
-        let volume = keys(&[("ca-bundle.crt", &other_ca()), ("service-ca.crt", &ca.pem()), ("odh-ca-bundle.crt", "")]);
+        let both = other_ca() + &ca.pem();
+        let volume = keys(&[("ca-bundle.crt", &both), ("service-ca.crt", &ca.pem()), ("odh-ca-bundle.crt", "")]);
         let run = scene.configmap_of(volume).run();
         assert_snapshot!(run.succeeds(), @"CA ConfigMap at [pod]/ca: odh-ca-bundle.crt: empty; paste the certificate of the CA, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----");
         assert_snapshot!(run.sources(), @"CA ConfigMap at [pod]/ca (ca-bundle.crt, odh-ca-bundle.crt, service-ca.crt): 2, system roots (SSL_CERT_FILE [pod]/public-roots.pem): 1");
@@ -421,6 +422,26 @@ mod ca_bundle {
     fn that_holds_pem_text_is_used_with_a_warning() {
         let (scene, ca) = store();
         assert_snapshot!(scene.field("ca_bundle", ca.pem()).run().succeeds(), @r#"storage-config entry "localMinIO" ([pod]/storage-config/localMinIO), field "ca_bundle": PEM text where a path belongs; it is used, but KServe wants a path here and the text belongs in "certificate" or in the ConfigMap"#);
+    }
+
+    #[test]
+    fn that_holds_pem_in_base64_is_used_with_warnings_and_never_shown() {
+        let (scene, ca) = store();
+        let pasted = base64_simd::STANDARD.encode_to_string(ca.pem());
+        assert_snapshot!(scene.field("ca_bundle", pasted).run().succeeds(), @r#"
+        storage-config entry "localMinIO" ([pod]/storage-config/localMinIO), field "ca_bundle": PEM text where a path belongs; it is used, but KServe wants a path here and the text belongs in "certificate" or in the ConfigMap
+        storage-config entry "localMinIO" ([pod]/storage-config/localMinIO), field "ca_bundle": block 1 (line 1): base64 of a PEM, decoded once; paste what `base64 -d FILE` prints (kubectl and stringData encode by themselves)
+        "#);
+    }
+
+    #[test]
+    fn that_holds_a_private_key_is_refused_and_never_shown() {
+        let (scene, ca) = store();
+        let pasted = base64_simd::STANDARD.encode_to_string(ca.key_pem());
+        assert_snapshot!(scene.field("ca_bundle", pasted).run().fails(78), @r#"
+        no CA source holds a usable certificate: storage-config entry "localMinIO" ([pod]/storage-config/localMinIO), field "ca_bundle": block 1 (line 1): PRIVATE KEY in a CA bundle: everybody who can read the bundle has it;
+        remove it from here, and replace the key and its certificate
+        "#);
     }
 
     #[test]

@@ -170,7 +170,10 @@ fn judge(store: &TrustStore, refusal: &Refusal, presented: &Presented) -> Verdic
             ),
             Some("UnsupportedCriticalExtension") => Verdict::new(
                 "a certificate of its chain has a critical extension that this client does not know",
-                "reissue it without that extension, or with it marked as not critical",
+                format!(
+                    "put the CA certificate {:?} {WHERE_TO}, or have the chain reissued without that extension",
+                    leaf.issuer
+                ),
             ),
             name => unforeseen(name),
         },

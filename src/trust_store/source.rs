@@ -7,7 +7,10 @@ use std::{fmt, path::Path};
 
 use rustls::pki_types::CertificateDer;
 
-use super::{ca_bundle, first_few};
+use super::{
+    ca_bundle::{self, Remark},
+    first_few,
+};
 use crate::{
     mount::{self, Mount, MountError},
     settings::Trust,
@@ -97,7 +100,7 @@ impl Reading {
         if path.is_dir() {
             return match Mount::read_keys(path, bundle_keys) {
                 Ok(mount) => Self::of_directory(kind, name, &mount),
-                Err(error) => Self::unusable(kind, name, error.to_string()),
+                Err(error) => Self::unusable(kind, name, in_words(&error)),
             };
         }
         match mount::read_file(path) {
@@ -116,7 +119,7 @@ impl Reading {
             whole.certificates.extend(bundle.certificates.into_iter().map(|found| found.der));
             whole.complaints.extend(bundle.remarks.iter().map(|remark| format!("{key}: {remark}")));
         }
-        whole.complaints.extend(mount.unreadable().map(|(_, error)| error.to_string()));
+        whole.complaints.extend(mount.unreadable().map(|(_, error)| in_words(error)));
         if whole.certificates.is_empty() && whole.complaints.is_empty() {
             let present: Vec<String> = mount.keys().map(str::to_owned).collect();
             whole.complaints.push(if present.is_empty() {
@@ -182,12 +185,25 @@ fn is_certificate_file(name: &str) -> bool {
     [".crt", ".pem", ".cer"].iter().any(|ending| name.ends_with(ending))
 }
 
+/// Whether a value that should be a path is a certificate, a key or a part of one, in any of the
+/// shapes that people paste. Such a value is not to be shown as a path.
+pub(super) fn holds_a_certificate(value: &str) -> bool {
+    let bundle = ca_bundle::scan(value.as_bytes());
+    let is_nothing = |remark: &Remark| matches!(remark, Remark::NotABundle { .. });
+    value.trim().contains('\n') || !bundle.certificates.is_empty() || !bundle.remarks.iter().all(is_nothing)
+}
+
+/// The error with its cause.
+pub(super) fn in_words(error: &MountError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
 fn unreadable_file(path: &Path, error: MountError) -> String {
     let MountError::Missing(_) = error else {
-        return match std::error::Error::source(&error) {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        };
+        return in_words(&error);
     };
     // A ConfigMap under another key is the usual cause; the names beside it tell.
     let beside = path.parent().and_then(|parent| Mount::read_keys(parent, |_| Vec::new()).ok());
@@ -267,6 +283,18 @@ mod tests {
         assert_eq!(chosen(&["a.pem", "ca.crt", "service-ca.crt", "tls.key"]), ["ca.crt", "service-ca.crt"]);
         assert_eq!(chosen(&["4a6481c9.0", "README", "a.pem", "b.cer", "c.key"]), ["4a6481c9.0", "a.pem", "b.cer"]);
         assert!(chosen(&["README", "4a6481c9.r0", "config.json"]).is_empty());
+    }
+
+    #[test]
+    fn what_was_pasted_for_a_path_is_known_and_a_path_is_not_it() {
+        for path in ["/mnt/ca-bundle.crt", "certs", "./ca.pem\n", "no path at all"] {
+            assert!(!holds_a_certificate(path), "{path}");
+        }
+        for text in
+            ["-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----", "a\nb"]
+        {
+            assert!(holds_a_certificate(text), "{text}");
+        }
     }
 
     #[test]

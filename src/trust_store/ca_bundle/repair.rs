@@ -103,7 +103,11 @@ fn pem(base64: &[u8]) -> Vec<u8> {
 
 /// Checks that `der` is one X.509 certificate and nothing else.
 pub(super) fn parse(der: &[u8]) -> Result<(), Reason> {
-    if let Ok((rest, _)) = x509_parser::parse_x509_certificate(der) {
+    // The parser overlooks the class of some tags, which leaves a certificate that no TLS library
+    // takes and that has lost what tells it from other files.
+    if recognise::der(der) == Some(Der::Certificate)
+        && let Ok((rest, _)) = x509_parser::parse_x509_certificate(der)
+    {
         // The parser leaves alone what stands behind the signature, inside the outer SEQUENCE and
         // after it.
         return match rest.len() + recognise::unclaimed_bytes(der) {

@@ -521,6 +521,20 @@ mod skipped {
         assert_skips(block("CERTIFICATE", "====") + &ca().pem, 1, 1, Reason::Empty);
     }
 
+    /// Found by fuzzing: the parser looks at a tag's number and not at its class, and nobody else
+    /// takes such a certificate.
+    #[test]
+    fn a_version_of_another_class_is_damage() {
+        let version = [0xa0, 0x03, 0x02, 0x01, 0x02];
+        let at = ca().der.windows(version.len()).position(|window| window == version).unwrap();
+        let mut der = ca().der.clone();
+        der[at + 2] = 0x42;
+        let bundle = scan((other().pem.clone() + &bytes_block("CERTIFICATE", &der)).as_bytes());
+        assert_finds(&bundle, &[other()]);
+        let [Remark::Skipped { reason, .. }] = bundle.remarks[..] else { panic!("{bundle:?}") };
+        assert_eq!(reason, Reason::NotACertificate);
+    }
+
     #[test]
     fn markers_that_lost_each_other_are_named() {
         assert_skips(
