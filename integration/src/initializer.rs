@@ -206,15 +206,14 @@ fn build(profile: Profile) -> PathBuf {
     // This package is a directory of the workspace, next to the product's `src`.
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(cargo);
-    command
+    command.args(["build", "--bin", "storage-initializer", "--message-format=json-render-diagnostics"]);
+    match profile {
         // The workspace's features are those of `cargo test`, so that no dependency is compiled a second time.
-        .args(["build", "--workspace", "--bin", "storage-initializer"])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(package.parent().unwrap_or(package))
-        .stderr(Stdio::inherit());
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+        Profile::Dev => command.arg("--workspace"),
+        // What is shipped has no features but its own.
+        Profile::Release => command.args(["--release", "--package", "storage-initializer"]),
+    };
+    command.current_dir(package.parent().unwrap_or(package)).stderr(Stdio::inherit());
     let output = command.output().expect("run cargo");
     assert!(output.status.success(), "cargo could not build the binary");
     executable(&String::from_utf8_lossy(&output.stdout)).expect("cargo names the executable it built")
