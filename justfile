@@ -35,4 +35,5 @@ review:
 
 # Mutates CA bundles for ten minutes; needs cargo-fuzz and a nightly toolchain.
 fuzz target="ca_bundle" seconds="600":
-    cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+    mkdir -p fuzz/target/corpus
+    cargo +nightly fuzz run {{target}} fuzz/target/corpus fuzz/corpus/{{target}} -- -dict=fuzz/{{target}}.dict -max_len=8192 -max_total_time={{seconds}}
