@@ -155,11 +155,6 @@ impl Mount {
     pub fn path_of(&self, key: &str) -> PathBuf {
         self.directory.join(key)
     }
-
-    /// The mounted directory.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
 }
 
 /// The content may be secret, so only the names are shown.

@@ -156,7 +156,7 @@ impl ModelVolume {
             Ok(file)
         };
         match create() {
-            Ok(file) => Ok(Partial { path, file, len_bytes }),
+            Ok(file) => Ok(Partial { path, file }),
             Err(error) => Err(write_error(&path, error)),
         }
     }
@@ -347,7 +347,6 @@ pub fn probe(root: &Path) -> Result<FreeSpace, VolumeError> {
 pub struct Partial {
     path: PathBuf,
     file: File,
-    len_bytes: u64,
 }
 
 impl Partial {
@@ -360,11 +359,6 @@ impl Partial {
         self.file
             .write_all_at(bytes, offset_bytes)
             .map_err(|error| VolumeError::Write { path: self.path.clone(), source: error.into() })
-    }
-
-    /// How long the file will be.
-    pub fn len_bytes(&self) -> u64 {
-        self.len_bytes
     }
 }
 
