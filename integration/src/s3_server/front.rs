@@ -214,12 +214,15 @@ fn falsify(headers: &mut HeaderMap, action: &Action) {
     }
 }
 
+/// Other bytes of the same object, so that the header stays well-formed: the last range shifts down, any other one up.
 fn shifted_range(value: &str) -> Option<String> {
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let first: u64 = first.parse().ok()?;
     let last: u64 = last.parse().ok()?;
-    Some(format!("bytes {}-{}/{total}", first + 1, last + 1))
+    let is_last = total.parse() == Ok(last + 1);
+    let (first, last) = if is_last { (first.saturating_sub(1), last.saturating_sub(1)) } else { (first + 1, last + 1) };
+    Some(format!("bytes {first}-{last}/{total}"))
 }
 
 /// The same length and still base64, but another value.
