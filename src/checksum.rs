@@ -11,10 +11,14 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>.
 
+mod hash;
+
 use std::fmt;
 
 use crc_fast::{CrcAlgorithm, Digest};
 use thiserror::Error;
+
+pub use hash::{Hash, HashAlgorithm, HashMismatch, Hasher};
 
 /// A checksum that ranges can be combined to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,47 +90,80 @@ pub struct StoredChecksums<'a> {
     pub checksum_type: Option<&'a str>,
 }
 
+/// What a stretch of bytes should add up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// A CRC, which is combined from those of the ranges.
+    Crc(Checksum),
+    /// A hash, for which the bytes are read once more.
+    Hash(Hash),
+}
+
 /// Whether a whole object can be checked against what the store keeps of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verifiability {
     /// Against this value.
-    FullObject(Checksum),
+    FullObject(Expected),
     /// Only part by part: the checksum is one of the parts' checksums.
     Composite,
-    /// Not from ranges: the store keeps SHA-1 or SHA-256 alone.
-    NotCombinable,
     /// Not at all: a checksum header is there, but it is not a checksum. Worth a warning.
-    Malformed(Algorithm),
+    Malformed(String),
     /// Not at all: the store keeps no checksum of this object.
     Absent,
 }
 
 impl StoredChecksums<'_> {
-    /// The strongest of the checksums that can be checked: CRC64NVME, then CRC32C, then CRC32. Where none can, the
-    /// reason that tells most.
+    /// The best of the checksums that can be checked: CRC64NVME, CRC32C, CRC32, which cost next to nothing, then
+    /// SHA-256 and SHA-1. Where none can, the reason that tells most.
     pub fn verifiability(&self) -> Verifiability {
         let composite_type = self.checksum_type.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("COMPOSITE"));
+        let crc = |algorithm, value| Checksum::from_base64(algorithm, value).map(Expected::Crc);
+        let hash = |algorithm, value| Hash::from_base64(algorithm, value).map(Expected::Hash);
         let mut composite = false;
         let mut malformed = None;
-        for (algorithm, value) in
-            [(Algorithm::Crc64Nvme, self.crc64nvme), (Algorithm::Crc32c, self.crc32c), (Algorithm::Crc32, self.crc32)]
-        {
+        for (name, value) in self.stored() {
             let Some(value) = value.map(str::trim) else { continue };
+            let expected = match name {
+                Name::Crc(algorithm) => crc(algorithm, value),
+                Name::Hash(algorithm) => hash(algorithm, value),
+            };
             // A composite value ends in the number of its parts, `-3`, and `-` is no character of base64.
             if composite_type || value.contains('-') {
                 composite = true;
-            } else if let Some(checksum) = Checksum::from_base64(algorithm, value) {
-                return Verifiability::FullObject(checksum);
+            } else if let Some(expected) = expected {
+                return Verifiability::FullObject(expected);
             } else {
-                malformed = malformed.or(Some(algorithm));
+                malformed = malformed.or(Some(name.to_string()));
             }
         }
-        let sha = [self.sha256, self.sha1].into_iter().flatten().next();
-        match (composite, malformed, sha) {
-            (true, _, _) => Verifiability::Composite,
-            (false, Some(algorithm), _) => Verifiability::Malformed(algorithm),
-            (false, None, Some(_)) => Verifiability::NotCombinable,
-            (false, None, None) => Verifiability::Absent,
+        match (composite, malformed) {
+            (true, _) => Verifiability::Composite,
+            (false, Some(name)) => Verifiability::Malformed(name),
+            (false, None) => Verifiability::Absent,
+        }
+    }
+
+    fn stored(&self) -> [(Name, Option<&str>); 5] {
+        [
+            (Name::Crc(Algorithm::Crc64Nvme), self.crc64nvme),
+            (Name::Crc(Algorithm::Crc32c), self.crc32c),
+            (Name::Crc(Algorithm::Crc32), self.crc32),
+            (Name::Hash(HashAlgorithm::Sha256), self.sha256),
+            (Name::Hash(HashAlgorithm::Sha1), self.sha1),
+        ]
+    }
+}
+
+enum Name {
+    Crc(Algorithm),
+    Hash(HashAlgorithm),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crc(algorithm) => algorithm.fmt(f),
+            Self::Hash(algorithm) => algorithm.fmt(f),
         }
     }
 }
@@ -333,7 +370,7 @@ mod tests {
     }
 
     fn full(algorithm: Algorithm, value: &str) -> Verifiability {
-        Verifiability::FullObject(Checksum::from_base64(algorithm, value).unwrap())
+        Verifiability::FullObject(Expected::Crc(Checksum::from_base64(algorithm, value).unwrap()))
     }
 
     #[test]
@@ -410,10 +447,12 @@ mod tests {
     fn what_cannot_be_checked_tells_why() {
         let none = StoredChecksums::default();
         assert_eq!(none.verifiability(), Verifiability::Absent);
-        assert_eq!(StoredChecksums { sha256: Some("x"), ..none }.verifiability(), Verifiability::NotCombinable);
-        assert_eq!(StoredChecksums { sha1: Some("x"), ..none }.verifiability(), Verifiability::NotCombinable);
+        let sha1 = StoredChecksums { sha1: Some("qZk+NkcGgWq6PiVxeFDCbJzQ2J0="), ..none };
+        assert!(matches!(sha1.verifiability(), Verifiability::FullObject(Expected::Hash(_))));
+        let broken = StoredChecksums { sha1: Some("x"), ..none };
+        assert_eq!(broken.verifiability(), Verifiability::Malformed("sha1".to_owned()));
         let broken = StoredChecksums { crc32c: Some("4waS"), sha1: Some("x"), ..none };
-        assert_eq!(broken.verifiability(), Verifiability::Malformed(Algorithm::Crc32c));
+        assert_eq!(broken.verifiability(), Verifiability::Malformed("crc32c".to_owned()));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum Error {
     #[error(transparent)]
     Transfer(#[from] TransferError),
     /// SIGTERM or SIGINT.
-    #[error("ended by {signal} after {done} of {total}; files that were whole are in place")]
+    #[error("ended by {signal} after {done} of {total}; what was done so far is kept for the restart")]
     Interrupted {
         /// The signal's name.
         signal: &'static str,
@@ -72,8 +72,19 @@ impl Error {
             Self::Plan(PlanError::S3(error)) | Self::Transfer(TransferError::S3(error)) => s3_exit_code(error),
             Self::Volume(_) | Self::Transfer(TransferError::Volume(_)) => 74,
             Self::Transfer(TransferError::Damaged { .. } | TransferError::Changed { .. }) => 76,
-            Self::Transfer(TransferError::Stopped(_)) | Self::Runtime(_) => 70,
+            Self::Transfer(TransferError::Thread(_)) | Self::Runtime(_) => 70,
             Self::Interrupted { number, .. } => 128 + number,
+        }
+    }
+
+    /// Whether it is the model, or the volume's size, that makes this run impossible, and every later one too.
+    pub fn is_about_the_model(&self) -> bool {
+        use VolumeError::{TooLittleMemory, TooSmall};
+        let too_large = |error: &VolumeError| matches!(error, TooSmall { .. } | TooLittleMemory { .. });
+        match self {
+            Self::Plan(error) => !matches!(error, PlanError::S3(_) | PlanError::EndlessListing { .. }),
+            Self::Volume(error) | Self::Transfer(TransferError::Volume(error)) => too_large(error),
+            _ => false,
         }
     }
 

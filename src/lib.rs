@@ -44,19 +44,26 @@ pub mod units;
 pub mod uri;
 pub mod volume;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use error::Error;
 use http::Http;
 use logging::Terminal;
-use plan::Plan;
-use report::Report;
+use plan::{Plan, PlannedFile};
+use report::{FileReport, Report};
 use s3::S3;
 use settings::Settings;
-use transfer::progress::Progress;
+use transfer::{Transfer, progress::Progress};
 use trust_store::TrustStore;
 use units::ByteSize;
 use volume::{FreeSpace, ModelVolume, VolumeError};
+
+/// How often it is looked whether another process has ended.
+const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Downloads everything that `settings` ask for.
 ///
@@ -68,16 +75,22 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let volumes = open_volumes(settings)?;
+    let volumes = open_volumes(settings).await?;
     let trust_store = read_trust(settings)?;
     log_trust(&trust_store);
     let store = connect(settings, trust_store).await?;
-    let plan = make_plan(settings, &store).await?;
-    let spaces = volumes.iter().map(|volume| volume.free_space()).collect::<Result<_, _>>()?;
-    check_volumes(&plan, spaces)?;
-    progress.plan(plan.files.len() as u64, plan.total_bytes());
+    let transfer = Transfer::start(&store, volumes.clone(), &settings.limits, Arc::clone(&progress))?;
     let shown = terminal.show(Arc::clone(&progress));
-    let files = transfer::download(&store, plan, &volumes, &settings.limits, Arc::clone(&progress)).await?;
+    let files = match plan_and_transfer(settings, &store, transfer).await {
+        Ok(files) => files,
+        Err(error) => {
+            if error.is_about_the_model() {
+                // The next run can do no better with what is half done; the bucket has to change first.
+                volumes.iter().for_each(|volume| drop(volume.remove_hidden_directory()));
+            }
+            return Err(error);
+        }
+    };
     drop(shown);
     for volume in &volumes {
         volume.remove_hidden_directory()?;
@@ -85,15 +98,48 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
     Ok(Report { files, elapsed: started.elapsed(), retries: progress.snapshot().retries })
 }
 
+/// Downloads begin while the listing still runs; files get their names when it is known that all of them can.
+async fn plan_and_transfer(settings: &Settings, store: &S3, transfer: Transfer) -> Result<Vec<FileReport>, Error> {
+    let announce = |files| transfer.add(files).map_err(Error::from);
+    let plan = tokio::select! {
+        biased;
+        plan = make_plan(settings, store, announce) => plan?,
+        Err(error) = transfer.run() => return Err(error.into()),
+    };
+    transfer.accept(&plan.files)?;
+    transfer.add(plan.files.get(plan.announced..).unwrap_or_default().to_vec())?;
+    Ok(transfer.finish().await?)
+}
+
 /// The volume comes first: it is the cheapest thing to find wrong.
-fn open_volumes(settings: &Settings) -> Result<Vec<Arc<ModelVolume>>, Error> {
+async fn open_volumes(settings: &Settings) -> Result<Vec<Arc<ModelVolume>>, Error> {
     let mut volumes: Vec<Arc<ModelVolume>> = Vec::new();
     for download in &settings.downloads {
         if volumes.iter().all(|volume| volume.root() != download.destination) {
-            volumes.push(Arc::new(ModelVolume::open(&download.destination)?));
+            volumes.push(Arc::new(open_volume(&download.destination).await?));
         }
     }
     Ok(volumes)
+}
+
+/// Waits for another process that is at work in the same destination: what it completes need not be fetched again.
+async fn open_volume(destination: &Path) -> Result<ModelVolume, Error> {
+    let mut has_said = false;
+    loop {
+        if let Some(volume) = ModelVolume::open(destination)? {
+            if !volume.is_locked() {
+                tracing::warn!(
+                    destination = %destination.display(),
+                    "this file system has no locks: large files begin anew after a restart"
+                );
+            }
+            return Ok(volume);
+        }
+        if !std::mem::replace(&mut has_said, true) {
+            tracing::info!(destination = %destination.display(), "another storage-initializer is at work here; waiting for it");
+        }
+        tokio::time::sleep(LOCK_INTERVAL).await;
+    }
 }
 
 fn read_trust(settings: &Settings) -> Result<TrustStore, Error> {
@@ -136,7 +182,11 @@ async fn connect(settings: &Settings, trust_store: TrustStore) -> Result<S3, Err
     Ok(S3::connect(&settings.connection, limits, http, http_for_credentials).await?)
 }
 
-async fn make_plan(settings: &Settings, store: &S3) -> Result<Plan, Error> {
+async fn make_plan(
+    settings: &Settings,
+    store: &S3,
+    announce: impl FnMut(Vec<Arc<PlannedFile>>) -> Result<(), Error>,
+) -> Result<Plan, Error> {
     for download in &settings.downloads {
         tracing::info!(
             source = %download.source,
@@ -146,7 +196,7 @@ async fn make_plan(settings: &Settings, store: &S3) -> Result<Plan, Error> {
             "looking up the model"
         );
     }
-    let plan = plan::plan(store, &settings.downloads, &settings.filter).await?;
+    let plan = plan::plan(store, &settings.downloads, &settings.filter, announce).await?;
     tracing::info!(objects = plan.files.len(), size = %ByteSize(plan.total_bytes()), "planned download");
     Ok(plan)
 }

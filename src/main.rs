@@ -81,7 +81,7 @@ fn until_signalled<T>(progress: &Progress, work: impl Future<Output = T>) -> Res
             output = work => Ok(output),
         }
     });
-    // A write that is under way is not worth waiting for: its file has no final name yet.
-    runtime.shutdown_background();
+    // Nothing that is under way is worth waiting for: its file has no final name yet. The process ends with it.
+    std::mem::forget(runtime);
     result
 }

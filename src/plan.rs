@@ -22,7 +22,9 @@ const MAX_NEAR: usize = 3;
 #[derive(Debug, Default)]
 pub struct Plan {
     /// The files, in the order of the sources and of their keys.
-    pub files: Vec<PlannedFile>,
+    pub files: Vec<Arc<PlannedFile>>,
+    /// How many of them have been announced while the listing went on.
+    pub announced: usize,
     /// The destinations, each once.
     pub destinations: Vec<PathBuf>,
 }
@@ -113,55 +115,100 @@ impl fmt::Display for Near {
     }
 }
 
-/// Asks the store what there is and decides which file each object becomes.
+/// Asks the store what there is and decides which file each object becomes. While a listing goes on, `announce` gets
+/// what it has brought so far, page by page; whatever it begins with that must come to nothing if the plan does.
 ///
 /// # Errors
 ///
-/// [`PlanError`]; nothing has been written then.
-pub async fn plan(store: &S3, downloads: &[Download], filter: &Filter) -> Result<Plan, PlanError> {
-    let mut plan = Plan::default();
+/// [`PlanError`], and what `announce` refuses.
+pub async fn plan<E: From<PlanError>>(
+    store: &S3,
+    downloads: &[Download],
+    filter: &Filter,
+    announce: impl FnMut(Vec<Arc<PlannedFile>>) -> Result<(), E>,
+) -> Result<Plan, E> {
+    let mut planner = Planner { store, filter, announce, plan: Plan::default() };
     for download in downloads {
-        let known = plan.destinations.iter().position(|known| *known == download.destination);
+        let destinations = &mut planner.plan.destinations;
+        let known = destinations.iter().position(|known| *known == download.destination);
         let destination = known.unwrap_or_else(|| {
-            plan.destinations.push(download.destination.clone());
-            plan.destinations.len() - 1
+            destinations.push(download.destination.clone());
+            destinations.len() - 1
         });
-        let found = find(store, &download.source, filter, destination).await?;
-        plan.files.extend(found);
+        planner.find(&download.source, destination).await?;
     }
+    let plan = planner.plan;
     for destination in 0..plan.destinations.len() {
         let files = plan.files.iter().filter(|file| file.destination == destination);
-        check_collisions(files.map(|file| (file.object.key.as_str(), &file.path)))?;
+        check_collisions(files.map(|file| (file.object.key.as_str(), &file.path))).map_err(PlanError::Collision)?;
     }
     Ok(plan)
 }
 
-async fn find(store: &S3, source: &S3Uri, filter: &Filter, destination: usize) -> Result<Vec<PlannedFile>, PlanError> {
-    match source.target() {
-        Target::Bucket => below(store, source, "", filter, destination).await,
-        Target::Prefix(prefix) => below(store, source, prefix, filter, destination).await,
-        Target::KeyOrPrefix(key) => {
-            let refused = match exact(store, source, key).await? {
-                Exact::Found(head) => return Ok(vec![exact_file(source, *head, destination)?]),
-                Exact::Missing => return below(store, source, &format!("{key}/"), filter, destination).await,
-                Exact::Refused(error) => *error,
+struct Planner<'a, A> {
+    store: &'a S3,
+    filter: &'a Filter,
+    announce: A,
+    plan: Plan,
+}
+
+impl<A> Planner<'_, A> {
+    async fn find<E>(&mut self, source: &S3Uri, destination: usize) -> Result<(), E>
+    where
+        E: From<PlanError>,
+        A: FnMut(Vec<Arc<PlannedFile>>) -> Result<(), E>,
+    {
+        let key = match source.target() {
+            Target::Bucket => return self.below(source, "", destination).await?.map_err(E::from),
+            Target::Prefix(prefix) => return self.below(source, prefix, destination).await?.map_err(E::from),
+            Target::KeyOrPrefix(key) => key,
+        };
+        let refused = match exact(self.store, source, key).await? {
+            Exact::Found(head) => return Ok(self.plan.files.push(Arc::new(exact_file(source, *head, destination)?))),
+            Exact::Missing => return self.below(source, &format!("{key}/"), destination).await?.map_err(E::from),
+            Exact::Refused(error) => *error,
+        };
+        let planned_before = self.plan.files.len();
+        let listed = self.below(source, &format!("{key}/"), destination).await?;
+        let Err(listing_error) = listed else { return Ok(()) };
+        // Only the listing's answer has a body, and the body may have taught the bucket's
+        // region: the object is then asked for once more.
+        if refused.kind() != Kind::Denied
+            && self.plan.files.len() == planned_before
+            && let Exact::Found(head) = exact(self.store, source, key).await?
+        {
+            return Ok(self.plan.files.push(Arc::new(exact_file(source, *head, destination)?)));
+        }
+        Err(E::from(match listing_error {
+            // Without s3:ListBucket a missing key is "denied" as well; but the listing worked,
+            // so the head's refusal is about the object.
+            PlanError::NotFound { .. } => refused.into(),
+            other => other,
+        }))
+    }
+
+    /// Everything below `prefix` that the filter keeps. The outer result is what `announce` refuses.
+    async fn below<E>(&mut self, source: &S3Uri, prefix: &str, destination: usize) -> Result<Result<(), PlanError>, E>
+    where
+        A: FnMut(Vec<Arc<PlannedFile>>) -> Result<(), E>,
+    {
+        let mut listing = Listing::new(source, prefix, self.filter, destination);
+        let mut is_anything = false;
+        loop {
+            let page = match listing.next(self.store).await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error)),
             };
-            let listed = below(store, source, &format!("{key}/"), filter, destination).await;
-            let Err(listing_error) = listed else { return listed };
-            // Only the listing's answer has a body, and the body may have taught the bucket's
-            // region: the object is then asked for once more.
-            if refused.kind() != Kind::Denied
-                && let Exact::Found(head) = exact(store, source, key).await?
-            {
-                return Ok(vec![exact_file(source, *head, destination)?]);
-            }
-            match listing_error {
-                // Without s3:ListBucket a missing key is "denied" as well; but the listing worked,
-                // so the head's refusal is about the object.
-                PlanError::NotFound { .. } => Err(refused.into()),
-                other => Err(other),
+            is_anything |= !page.is_empty();
+            self.plan.files.extend(page.into_iter().map(Arc::new));
+            if listing.goes_on() {
+                let fresh = self.plan.files.get(self.plan.announced..).unwrap_or_default().to_vec();
+                self.plan.announced = self.plan.files.len();
+                (self.announce)(fresh)?;
             }
         }
+        Ok(if is_anything { Ok(()) } else { Err(listing.nothing(self.store).await) })
     }
 }
 
@@ -204,55 +251,89 @@ fn exact_file(source: &S3Uri, head: ObjectHead, destination: usize) -> Result<Pl
     }
 }
 
-/// Everything below `prefix` that the filter keeps.
-async fn below(
-    store: &S3,
-    source: &S3Uri,
-    prefix: &str,
-    filter: &Filter,
+/// The pages of one listing.
+struct Listing<'a> {
+    source: &'a S3Uri,
+    bucket: Arc<str>,
+    root: Root,
+    prefix: &'a str,
+    filter: &'a Filter,
     destination: usize,
-) -> Result<Vec<PlannedFile>, PlanError> {
-    let bucket: Arc<str> = source.bucket().into();
-    let root = Root::Prefix(prefix.to_owned());
-    let mut files = Vec::new();
-    let mut filtered_out = (0, None);
-    let mut has_markers = false;
-    let mut continuation: Option<String> = None;
-    loop {
-        let page = store.list(&bucket, prefix, None, continuation.as_deref()).await?;
-        for object in page.objects {
-            if object.key.ends_with('/') {
-                has_markers = true;
-                continue;
-            }
-            // KServe filters on the path below the prefix; what is filtered out need not be a
-            // file name.
-            if let Some(path) = root.below(&object.key)
-                && !filter.keeps(path)
-            {
-                filtered_out.0 += 1;
-                filtered_out.1.get_or_insert_with(|| path.to_owned());
-                continue;
-            }
-            if let Mapped::File(path) = relative_path(&object.key, &root)? {
-                files.push(PlannedFile { bucket: Arc::clone(&bucket), object, head: None, destination, path });
-            }
-        }
-        match page.next {
-            Some(next) if continuation.as_ref() == Some(&next) => {
-                return Err(PlanError::EndlessListing { uri: source.clone() });
-            }
-            Some(next) => continuation = Some(next),
-            None => break,
+    /// What to ask for next; `None` before the first page and after the last.
+    continuation: Option<String>,
+    is_over: bool,
+    filtered_out: u64,
+    example: Option<String>,
+    has_markers: bool,
+}
+
+impl<'a> Listing<'a> {
+    fn new(source: &'a S3Uri, prefix: &'a str, filter: &'a Filter, destination: usize) -> Self {
+        Self {
+            source,
+            bucket: source.bucket().into(),
+            root: Root::Prefix(prefix.to_owned()),
+            prefix,
+            filter,
+            destination,
+            continuation: None,
+            is_over: false,
+            filtered_out: 0,
+            example: None,
+            has_markers: false,
         }
     }
-    match (files.is_empty(), filtered_out) {
-        (false, _) => Ok(files),
-        (true, (objects, Some(example))) => Err(PlanError::AllFilteredOut { uri: source.clone(), objects, example }),
-        (true, (_, None)) => {
-            let near = if has_markers { Near::Markers } else { look_around(store, source).await };
-            Err(PlanError::NotFound { uri: source.clone(), near })
+
+    fn goes_on(&self) -> bool {
+        !self.is_over
+    }
+
+    /// The files of the next page; `None` after the last.
+    async fn next(&mut self, store: &S3) -> Result<Option<Vec<PlannedFile>>, PlanError> {
+        if self.is_over {
+            return Ok(None);
         }
+        let page = store.list(&self.bucket, self.prefix, None, self.continuation.as_deref()).await?;
+        let mut files = Vec::new();
+        for object in page.objects {
+            files.extend(self.file(object)?);
+        }
+        if page.next.is_some() && self.continuation == page.next {
+            return Err(PlanError::EndlessListing { uri: self.source.clone() });
+        }
+        self.is_over = page.next.is_none();
+        self.continuation = page.next;
+        Ok(Some(files))
+    }
+
+    /// The file that an object becomes, if it does.
+    fn file(&mut self, object: Object) -> Result<Option<PlannedFile>, PlanError> {
+        if object.key.ends_with('/') {
+            self.has_markers = true;
+            return Ok(None);
+        }
+        // KServe filters on the path below the prefix; what is filtered out need not be a
+        // file name.
+        if let Some(path) = self.root.below(&object.key)
+            && !self.filter.keeps(path)
+        {
+            self.filtered_out += 1;
+            self.example.get_or_insert_with(|| path.to_owned());
+            return Ok(None);
+        }
+        let Mapped::File(path) = relative_path(&object.key, &self.root)? else { return Ok(None) };
+        let (bucket, destination) = (Arc::clone(&self.bucket), self.destination);
+        Ok(Some(PlannedFile { bucket, object, head: None, destination, path }))
+    }
+
+    /// Why a listing without files has none.
+    async fn nothing(self, store: &S3) -> PlanError {
+        let uri = self.source.clone();
+        if let Some(example) = self.example {
+            return PlanError::AllFilteredOut { uri, objects: self.filtered_out, example };
+        }
+        let near = if self.has_markers { Near::Markers } else { look_around(store, self.source).await };
+        PlanError::NotFound { uri, near }
     }
 }
 

@@ -1,15 +1,12 @@
 //! Which bytes to ask for, and whether the answer holds them.
 //!
-//! Owns the arithmetic of byte ranges (RFC 9110 section 14) and promises that the ranges of an object cover every byte
-//! once, in order, none of them empty. How many of them are under way at once is left to `transfer::schedule`, and that
-//! an answer has status 206 to whoever reads it.
+//! Owns the arithmetic of byte ranges (RFC 9110 section 14). Which ranges an object is asked for in is left to
+//! `transfer`, and that an answer has status 206 to whoever reads it.
 
 use std::fmt;
 use std::num::NonZeroU64;
 
 use thiserror::Error;
-
-use crate::units::MIB;
 
 /// A stretch of an object: never empty, never past 2^64 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,64 +54,6 @@ impl fmt::Display for ByteRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.offset, self.end_bytes() - 1)
     }
-}
-
-/// How objects are split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RangePolicy {
-    /// The size of a range, all but the last.
-    pub range_bytes: NonZeroU64,
-    /// The size of a range where an object has fewer than `few` of `range_bytes`.
-    pub range_bytes_of_few: NonZeroU64,
-    /// How many ranges are too few to keep the connections busy.
-    pub few: u64,
-    /// An object of this size or less is one range.
-    pub split_above_bytes: u64,
-}
-
-impl Default for RangePolicy {
-    fn default() -> RangePolicy {
-        RangePolicy {
-            // Long enough to forget a request's latency, short enough to lose little when a connection breaks.
-            range_bytes: const { NonZeroU64::new(16 * MIB).unwrap() },
-            range_bytes_of_few: const { NonZeroU64::new(8 * MIB).unwrap() },
-            // Half of the fewest connections that the schedule opens (16).
-            few: 8,
-            split_above_bytes: 32 * MIB,
-        }
-    }
-}
-
-impl RangePolicy {
-    /// Every object in ranges of one size: for parts as they were uploaded, and for the journal of an earlier run.
-    pub fn fixed(range_bytes: NonZeroU64) -> RangePolicy {
-        RangePolicy { range_bytes, range_bytes_of_few: range_bytes, few: 0, split_above_bytes: 0 }
-    }
-
-    /// The size of all ranges but the last of an object of `size_bytes`. At least `size_bytes` where it is not split.
-    pub fn range_bytes_for(&self, size_bytes: u64) -> NonZeroU64 {
-        if let Some(whole) = NonZeroU64::new(size_bytes).filter(|_| size_bytes <= self.split_above_bytes) {
-            whole
-        } else if size_bytes.div_ceil(self.range_bytes.get()) < self.few {
-            self.range_bytes_of_few
-        } else {
-            self.range_bytes
-        }
-    }
-
-    /// How many ranges an object of `size_bytes` has; none where it is empty.
-    pub fn count(&self, size_bytes: u64) -> u64 {
-        size_bytes.div_ceil(self.range_bytes_for(size_bytes).get())
-    }
-}
-
-/// The ranges of an object of `size_bytes`, in order. The n-th one begins at n times [`RangePolicy::range_bytes_for`].
-pub fn ranges(size_bytes: u64, policy: &RangePolicy) -> impl DoubleEndedIterator<Item = ByteRange> + use<> {
-    let range = policy.range_bytes_for(size_bytes);
-    (0..policy.count(size_bytes)).filter_map(move |index| {
-        let offset = index * range.get();
-        ByteRange::new(offset, range.get().min(size_bytes - offset))
-    })
 }
 
 /// The `Content-Range` header of a 206: `bytes 0-9/100`, or `bytes 0-9/*` where the server does not tell the total.
@@ -192,39 +131,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sizes(size_bytes: u64) -> Vec<u64> {
-        ranges(size_bytes, &RangePolicy::default()).map(|range| range.len_bytes()).collect()
-    }
-
     fn range(offset: u64, len: u64) -> ByteRange {
         ByteRange::new(offset, len).unwrap()
-    }
-
-    #[test]
-    fn an_object_is_split_above_32_mib() {
-        assert_eq!(sizes(32 * MIB), [32 * MIB]);
-        assert_eq!(sizes(32 * MIB + 1), [8 * MIB, 8 * MIB, 8 * MIB, 8 * MIB, 1]);
-    }
-
-    #[test]
-    fn few_ranges_are_halved_and_many_are_not() {
-        assert_eq!(sizes(7 * 16 * MIB), [8 * MIB; 14]);
-        assert_eq!(sizes(7 * 16 * MIB + 1).first(), Some(&(16 * MIB)));
-        assert_eq!(sizes(8 * 16 * MIB), [16 * MIB; 8]);
-    }
-
-    #[test]
-    fn an_empty_object_has_no_range_and_one_byte_has_one() {
-        assert_eq!(sizes(0), [0_u64; 0]);
-        assert_eq!(sizes(1), [1]);
-    }
-
-    #[test]
-    fn parts_keep_their_size() {
-        let policy = RangePolicy::fixed(NonZeroU64::new(5).unwrap());
-        let split: Vec<_> = ranges(12, &policy).collect();
-        assert_eq!(split, [range(0, 5), range(5, 5), range(10, 2)]);
-        assert_eq!(ranges(5, &policy).count(), 1);
     }
 
     #[test]
@@ -298,44 +206,7 @@ mod tests {
             "#);
     }
 
-    prop_compose! {
-        fn policy()(
-            range_bytes in 1_u64..5000,
-            range_bytes_of_few in 1_u64..5000,
-            few in 0_u64..20,
-            split_above_bytes in 0_u64..5000,
-        ) -> RangePolicy {
-            RangePolicy {
-                range_bytes: NonZeroU64::new(range_bytes).unwrap(),
-                range_bytes_of_few: NonZeroU64::new(range_bytes_of_few).unwrap(),
-                few,
-                split_above_bytes,
-            }
-        }
-    }
-
     proptest! {
-        #[test]
-        fn the_ranges_cover_every_byte_once_and_in_order(size in 0_u64..100_000, policy in policy()) {
-            let mut end = 0;
-            let mut count = 0;
-            for range in ranges(size, &policy) {
-                prop_assert_eq!(range.offset_bytes(), end);
-                prop_assert_eq!(range.offset_bytes(), count * policy.range_bytes_for(size).get());
-                prop_assert!(range.len_bytes() > 0);
-                end = range.end_bytes();
-                count += 1;
-            }
-            prop_assert_eq!(end, size);
-            prop_assert_eq!(count, policy.count(size));
-        }
-
-        #[test]
-        fn the_last_range_of_any_object_ends_with_it(size in 1_u64..) {
-            let last = ranges(size, &RangePolicy::default()).next_back();
-            prop_assert_eq!(last.map(|range| range.end_bytes()), Some(size));
-        }
-
         #[test]
         fn what_is_written_and_what_is_left_make_the_range(
             offset in 0_u64..1 << 40, len in 1_u64..1 << 40, cut in 0_u64..1 << 40,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use crate::{
-    checksum::Algorithm,
+    checksum::{Algorithm, HashAlgorithm},
     destination::RelativePath,
     units::{ByteSize, Rate, TimeSpan},
 };
@@ -13,6 +13,10 @@ use crate::{
 pub enum Verified {
     /// The store's checksum of the whole object.
     Checksum(Algorithm),
+    /// A hash, for which the file was read once more.
+    Hash(HashAlgorithm),
+    /// Its stamp: it was verified when it came, and neither the file nor the object has changed since.
+    Stamp,
     /// Length and ETag: the store keeps no checksum that can be compared.
     EtagOnly,
     /// There is nothing in it.
@@ -23,10 +27,26 @@ impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Checksum(algorithm) => algorithm.fmt(f),
+            Self::Hash(algorithm) => algorithm.fmt(f),
+            Self::Stamp => f.write_str("unchanged"),
             Self::EtagOnly => f.write_str("etag-only"),
             Self::Empty => f.write_str("empty"),
         }
     }
+}
+
+/// How a file came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// All of it in this run.
+    Fetched,
+    /// The rest of it in this run.
+    Resumed {
+        /// What earlier runs had brought.
+        kept_bytes: u64,
+    },
+    /// In an earlier run: not a byte was moved.
+    Kept,
 }
 
 /// One file in its place.
@@ -40,6 +60,8 @@ pub struct FileReport {
     pub bytes: u64,
     /// What was verified.
     pub verified: Verified,
+    /// How it came to be there.
+    pub arrival: Arrival,
 }
 
 /// Everything that one run has done.

@@ -5,8 +5,10 @@
 //! turns every failure into an [`S3Error`]. The SDK's own retries, timeouts and checksums are off:
 //! each of them has one owner, here or in `transfer`.
 
+mod attributes;
 mod credentials;
 mod error;
+mod reader;
 
 use std::{
     fmt,
@@ -25,7 +27,7 @@ use aws_sdk_s3::{
     },
     error::{ProvideErrorMetadata, SdkError},
     operation::{RequestId, get_object::GetObjectOutput},
-    primitives::ByteStream,
+    primitives::{ByteStream, DateTime},
     types::ChecksumMode,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -41,6 +43,7 @@ use crate::{
 };
 pub use credentials::NoCredentials;
 pub use error::{Kind, S3Error};
+pub use reader::Reader;
 
 /// The region where nothing names one: Amazon's own default, and what MinIO and its like accept.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -63,6 +66,7 @@ struct Shared {
     /// How long an answer that is not an object's bytes may take to arrive whole. A body that is
     /// streamed has its own watch, in `transfer`.
     answer_timeout: Duration,
+    stall_timeout: Duration,
 }
 
 /// Where requests go, and how they are signed.
@@ -82,6 +86,8 @@ pub struct Object {
     pub size_bytes: u64,
     /// Its `ETag`, exactly as received, quotes included.
     pub etag: Option<String>,
+    /// When it was last modified, in seconds since the epoch.
+    pub modified_seconds: Option<i64>,
 }
 
 /// What a head tells besides.
@@ -176,6 +182,11 @@ impl Attempt {
         self.failure.kind == Kind::WrongBytes
     }
 
+    /// Whether the store asks to be asked less.
+    pub fn is_throttled(&self) -> bool {
+        self.failure.retry == Some(retry::Kind::Throttled)
+    }
+
     /// How long to wait before the next attempt, or `None` where there should be none.
     pub fn wait(&self, backoff: &mut Backoff, elapsed: Duration) -> Option<Duration> {
         let kind = self.failure.retry?;
@@ -232,6 +243,7 @@ impl S3 {
                 versions_denied: AtomicBool::new(false),
                 identity: signer.identity,
                 policy: policy(limits),
+                stall_timeout: limits.stall_timeout.value,
                 answer_timeout: limits.connect_timeout.value
                     + limits.first_byte_timeout.value
                     + limits.stall_timeout.value,
@@ -254,6 +266,10 @@ impl S3 {
                 format!("Amazon S3 in {region}")
             }
         }
+    }
+
+    fn stall_timeout(&self) -> Duration {
+        self.shared.stall_timeout
     }
 
     /// The bounds of attempts, for those who count their own.
@@ -288,6 +304,7 @@ impl S3 {
                 key: key.to_owned(),
                 size_bytes: size(head.content_length()),
                 etag: head.e_tag().map(str::to_owned),
+                modified_seconds: head.last_modified().map(DateTime::secs),
             },
             // An object from before versioning has the version "null".
             version: head.version_id().filter(|version| *version != "null").map(str::to_owned),
@@ -331,6 +348,7 @@ impl S3 {
                         key: object.key()?.to_owned(),
                         size_bytes: size(object.size()),
                         etag: object.e_tag().map(str::to_owned),
+                        modified_seconds: object.last_modified().map(DateTime::secs),
                     })
                 })
                 .collect(),
@@ -555,8 +573,7 @@ fn policy(limits: &Limits) -> Policy {
 fn trusted(mut stored: StoredChecksums<'_>, etag: Option<&str>) -> Verifiability {
     let in_parts = etag.is_some_and(|etag| etag.trim_matches('"').contains('-'));
     if stored.checksum_type.is_none() && in_parts {
-        stored.crc32 = None;
-        stored.crc32c = None;
+        stored = StoredChecksums { crc64nvme: stored.crc64nvme, ..StoredChecksums::default() };
     }
     stored.verifiability()
 }

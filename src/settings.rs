@@ -197,6 +197,8 @@ pub struct Limits {
     pub max_attempts: Option<Sourced<u32>>,
     /// How many objects are fetched at a time; a large one may still use several connections.
     pub max_objects: Option<Sourced<usize>>,
+    /// Whether an object without a checksum is compared with the MD5 that its ETag is.
+    pub verify_etag_md5: Sourced<bool>,
 }
 
 /// Where the log goes and how it looks. Read on its own and first, so that all the rest can be

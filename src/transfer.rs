@@ -2,62 +2,79 @@
 //!
 //! # How a byte travels
 //!
-//! Each object is a task; a large one splits into ranges, each a task of its own, so that one huge
-//! object uses all cores. A task gets a permit before it asks the store; permits are what bounds
-//! the number of requests, and with it the memory: a range holds two write buffers and never its
-//! body, whatever its size. It keeps its permit while it waits for its next attempt, so that a store
-//! that fails or throttles is asked less. The largest objects start first, and small ones fill the gaps.
+//! Workers are threads. Each has one connection and one buffer, and does one thing after another: ask for a range, read
+//! what comes, sum it up, write it at its place. No byte is handed from thread to thread, nothing is queued, and so the
+//! memory does not depend on the size of anything: a worker holds its buffer and its connection, and never a body. What
+//! a worker does next is decided in `queue`; how many are worth having, in `growth`; how many the container can bear, in
+//! `memory`.
+//!
+//! # What is kept
+//!
+//! A large object's bytes become good in extents of a few MiB; the journal beside its partial has a line for each. A
+//! process that ends early, however it ends, loses what it had not finished of the extents under way, and the next one
+//! goes on from there. A file that is whole carries a stamp, and is not fetched again as long as the object is the same.
 //!
 //! # What may go wrong
 //!
-//! A body that breaks off continues at the byte where it broke, with `If-Match`, so that both halves
-//! are of one version. An object that changes while it is read starts again from a new HEAD, twice
-//! at most. A checksum that does not match does so too. Anything permanent (denied, certificate, no
-//! space) ends the whole transfer at once; tasks are dropped where they are.
+//! A body that breaks off continues at the byte where it broke, with `If-Match`, so that both halves are of one version.
+//! An object that changes while it is read starts again from a new HEAD, twice at most. A checksum that does not match
+//! does so too, and fetches the pieces that are wrong. Anything permanent (denied, certificate, no space) ends the whole
+//! transfer at once.
 //!
 //! # What is verified
 //!
-//! Length and ETag always. Where the store keeps a checksum of the whole object, it is compared:
-//! each range computes its own, and they are combined in the order of the ranges. The file gets its
-//! name after that, never before.
+//! Length and ETag always. Where the store keeps a checksum, of the whole object or of its parts, it is compared: each
+//! extent has its own CRC, and they are combined; for hashes, which cannot be combined, the file is read once more. The
+//! file gets its name after that, never before, and not before the plan is known to be possible (`gate`).
 
+mod gate;
+mod growth;
+pub mod journal;
+mod ledger;
 mod memory;
+mod object;
 pub mod progress;
+mod queue;
 mod range;
-mod writer;
+mod verify;
 
 use std::{
+    io,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
-};
-
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::{JoinError, JoinSet},
+    thread,
 };
 
 use self::{
+    gate::{Gate, Ready},
+    growth::Growth,
     memory::Concurrency,
+    object::{Object, Version, partial_name},
     progress::Progress,
-    range::{RangeStream, Version},
-    writer::{Buffers, Target, blocking},
+    queue::{LEAST_RANGE_BYTES, Queue, Start, Work},
+    range::{ExtentSink, RangeFetch, WholeSink, Worker},
+    verify::Piece,
 };
 use crate::{
     cgroup,
-    checksum::{Checksum, Mismatch, RangeChecksum, Verifiability, combine},
-    plan::{Plan, PlannedFile},
-    ranges::{ByteRange, RangePolicy, ranges},
-    report::{FileReport, Verified},
+    checksum::{Expected, Hash, HashAlgorithm, Verifiability},
+    plan::PlannedFile,
+    ranges::ByteRange,
+    report::{Arrival, FileReport, Verified},
     s3::{ObjectHead, S3, S3Error},
     settings::Limits,
-    volume::{ModelVolume, VolumeError},
+    units::MIB,
+    volume::{FreeSpace, ModelVolume, Partial, Presence, VolumeError, Whole, check_ways},
 };
+pub use verify::Difference;
 
 /// How often an object is started again after it changed or arrived damaged.
 const MAX_RESTARTS: u32 = 2;
+
+/// An object of this size or less is one request, whose answer brings its checksum; a larger one is worth a HEAD.
+const SPLIT_ABOVE_BYTES: u64 = 32 * MIB;
 
 /// Why the transfer ended.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +94,7 @@ pub enum TransferError {
         times: u32,
         /// Both values.
         #[source]
-        source: Mismatch,
+        source: Difference,
     },
     /// Something replaces the object faster than it can be read.
     #[error("object {key:?} was replaced {times} times while it was read; start again when nobody writes to it")]
@@ -87,273 +104,506 @@ pub enum TransferError {
         /// How often it was started.
         times: u32,
     },
-    /// A task ended without a result: a bug, or the runtime is shutting down.
-    #[error("a task of the transfer stopped")]
-    Stopped(#[source] JoinError),
+    /// The system gives no thread.
+    #[error("no thread can be started; is there a limit on the container's processes?")]
+    Thread(#[source] io::Error),
 }
 
-/// Fetches every file of `plan` onto `volumes`, which are the plan's destinations.
-///
-/// # Errors
-///
-/// The first [`TransferError`]; files that were whole by then have their names, and nothing else
-/// has.
-pub async fn download(
-    store: &S3,
-    plan: Plan,
-    volumes: &[Arc<ModelVolume>],
-    limits: &Limits,
-    progress: Arc<Progress>,
-) -> Result<Vec<FileReport>, TransferError> {
-    let concurrency =
-        Concurrency::for_limits(&cgroup::Limits::read(), limits.max_objects.as_ref().map(|objects| objects.value));
-    tracing::debug!(?concurrency, "limits of the transfer");
-    let engine = Arc::new(Engine {
-        store: store.clone(),
-        permits: Arc::new(Semaphore::new(concurrency.connections)),
-        stall_timeout: limits.stall_timeout.value,
-        policy: RangePolicy::default(),
-        buffers: Arc::default(),
-        progress,
-    });
-    let mut files = plan.files;
-    files.sort_by_key(|file| std::cmp::Reverse(file.object.size_bytes));
-    let mut reports = Vec::with_capacity(files.len());
-    // Dropped with everything in it where this function returns early.
-    let mut tasks = JoinSet::new();
-    for file in files {
-        while tasks.len() >= concurrency.objects {
-            reports.extend(join(&mut tasks).await?);
-        }
-        // The plan has an index for each of its destinations.
-        let Some(volume) = volumes.get(file.destination) else { continue };
-        tasks.spawn(Arc::clone(&engine).fetch(file, Arc::clone(volume)));
-    }
-    while let Some(report) = join(&mut tasks).await? {
-        reports.push(report);
-    }
-    reports.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(reports)
-}
-
-/// The next task's result; `None` where there is no task.
-async fn join<T: 'static>(tasks: &mut JoinSet<Result<T, TransferError>>) -> Result<Option<T>, TransferError> {
-    match tasks.join_next().await {
-        Some(result) => Ok(Some(result.map_err(TransferError::Stopped)??)),
-        None => Ok(None),
-    }
+/// A transfer under way. Dropped, it ends where it stands.
+#[derive(Debug)]
+pub struct Transfer {
+    engine: Arc<Engine>,
+    concurrency: Concurrency,
+    /// What each destination had room for before the first byte, and what is needed of it.
+    needs: Mutex<Vec<(FreeSpace, u64)>>,
 }
 
 #[derive(Debug)]
 struct Engine {
     store: S3,
-    permits: Arc<Semaphore>,
-    stall_timeout: Duration,
-    policy: RangePolicy,
-    buffers: Arc<Buffers>,
+    runtime: tokio::runtime::Handle,
+    /// As the journals name it.
+    endpoint: String,
+    volumes: Vec<Arc<ModelVolume>>,
+    verify_etag_md5: bool,
+    memory_limit: Option<u64>,
+    queue: Queue,
+    gate: Gate,
+    workers: AtomicUsize,
     progress: Arc<Progress>,
+    reports: Mutex<Vec<FileReport>>,
+    has_said_unstamped: AtomicBool,
 }
 
 /// Why an object is started again, or not.
 #[derive(Debug)]
 enum Failed {
     Changed,
-    Damaged(Mismatch),
+    Damaged(Difference),
     Fatal(TransferError),
+    /// Somebody else has failed.
+    Stopped,
 }
 
-impl<E: Into<TransferError>> From<E> for Failed {
-    fn from(error: E) -> Self {
+impl From<S3Error> for Failed {
+    fn from(error: S3Error) -> Self {
         Self::Fatal(error.into())
     }
 }
 
-impl Engine {
-    async fn fetch(self: Arc<Self>, file: PlannedFile, volume: Arc<ModelVolume>) -> Result<FileReport, TransferError> {
-        let mut version = Version::planned(&file);
-        let mut head = file.head;
-        let mut starts = 1;
+impl Transfer {
+    /// Begins to fetch what [`Transfer::add`] will name onto `volumes`, which are the plan's destinations. To be called
+    /// on the runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`] where a volume has gone, or no thread can be started.
+    pub fn start(
+        store: &S3,
+        volumes: Vec<Arc<ModelVolume>>,
+        limits: &Limits,
+        progress: Arc<Progress>,
+    ) -> Result<Self, TransferError> {
+        let cgroup = cgroup::Limits::read();
+        let concurrency = Concurrency::for_limits(&cgroup, limits.max_objects.as_ref().map(|objects| objects.value));
+        tracing::debug!(?concurrency, "limits of the transfer");
+        let spaces = volumes.iter().map(|volume| Ok((volume.free_space()?, 0)));
+        let needs = spaces.collect::<Result<_, VolumeError>>()?;
+        let engine = Arc::new(Engine {
+            store: store.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            endpoint: store.endpoint(),
+            volumes,
+            verify_etag_md5: limits.verify_etag_md5.value,
+            memory_limit: cgroup.memory_limit,
+            queue: Queue::new(concurrency.few, concurrency.objects),
+            gate: Gate::closed(),
+            workers: AtomicUsize::new(0),
+            progress,
+            reports: Mutex::default(),
+            has_said_unstamped: AtomicBool::new(false),
+        });
+        Ok(Self { engine, concurrency, needs: Mutex::new(needs) })
+    }
+
+    /// Adds files of the plan. What is whole and unchanged is not fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Volume`] where something is in the way of a file, or where the files so far do not fit.
+    pub fn add(&self, files: Vec<Arc<PlannedFile>>) -> Result<(), TransferError> {
+        let engine = &self.engine;
+        let mut needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut starts = Vec::with_capacity(files.len());
+        for file in files {
+            // The plan has an index for each of its destinations.
+            let volume = engine.volumes.get(file.destination);
+            let (Some(volume), Some(need)) = (volume, needs.get_mut(file.destination)) else { continue };
+            check_ways(volume.root(), [&file.path].into_iter())?;
+            let size_bytes = file.object.size_bytes;
+            let stamp = Version::planned(&file).stamp();
+            let presence = volume.presence(&file.path, size_bytes, stamp.as_ref());
+            engine.progress.planned(size_bytes);
+            if presence == Presence::Current {
+                engine.unchanged(&file, volume, Verified::Stamp);
+                continue;
+            }
+            need.1 += size_bytes;
+            starts.push(Start { file, number: 1, presence, size_bytes });
+        }
+        FreeSpace::check(&needs)?;
+        let needed: u64 = needs.iter().map(|(_, bytes)| bytes).sum();
+        // Half of it is enough for the kernel to write in peace.
+        if engine.memory_limit.is_some_and(|limit| needed > limit / 2) {
+            engine.volumes.iter().for_each(|volume| volume.spare_the_page_cache());
+        }
+        // A thread that would find nothing to do is not worth starting.
+        let requests = starts.iter().map(|start| start.size_bytes.div_ceil(LEAST_RANGE_BYTES).max(1));
+        let requests = usize::try_from(requests.sum::<u64>()).unwrap_or(usize::MAX);
+        engine.queue.add(starts);
+        engine.have_workers(requests.min(self.concurrency.few))
+    }
+
+    /// The plan is complete and possible: earlier runs' partials that it does not name are removed, and files get their
+    /// final names from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Volume`] where the volume refuses.
+    pub fn accept(&self, files: &[Arc<PlannedFile>]) -> Result<(), TransferError> {
+        for (destination, volume) in self.engine.volumes.iter().enumerate() {
+            let names = files.iter().filter(|file| file.destination == destination);
+            volume.remove_partials_except(&names.map(|file| partial_name(file)).collect())?;
+        }
+        self.engine.gate.open()?;
+        Ok(())
+    }
+
+    /// Waits until every file has its name.
+    ///
+    /// # Errors
+    ///
+    /// The first [`TransferError`]; files that were whole by then have their names, and nothing else has.
+    pub async fn finish(self) -> Result<Vec<FileReport>, TransferError> {
+        let engine = &self.engine;
+        engine.queue.complete();
+        self.run().await?;
+        let mut reports = std::mem::take(&mut *engine.reports.lock().unwrap_or_else(PoisonError::into_inner));
+        reports.sort_by(|a, b| (&a.destination, &a.path).cmp(&(&b.destination, &b.path)));
+        Ok(reports)
+    }
+
+    /// Tries more connections while that pays, until nothing is left to do. What is added meanwhile is taken in.
+    ///
+    /// # Errors
+    ///
+    /// The first [`TransferError`].
+    pub async fn run(&self) -> Result<(), TransferError> {
+        let engine = &self.engine;
+        let mut growth = Growth::new(self.concurrency.most);
+        let mut ticks = tokio::time::interval(growth::INTERVAL);
+        ticks.tick().await;
+        let mut bytes = engine.progress.snapshot().bytes;
         loop {
-            if head.is_none() && version.size_bytes > self.policy.split_above_bytes {
-                head = Some(self.head(&mut version).await?);
+            tokio::select! {
+                biased;
+                ended = engine.queue.ended() => return ended,
+                _ = ticks.tick() => {}
             }
-            let expected = head.take().and_then(|head| full_object(head.checksum));
-            let target = Target::new(Arc::clone(&volume), file.path.clone(), version.size_bytes);
-            let fetch = Arc::new(Fetch::new(Arc::clone(&self), version.clone(), expected, target));
-            let failed = match fetch.run().await {
-                Ok(verified) => {
-                    self.progress.finished_file();
-                    tracing::debug!(key = version.key, bytes = version.size_bytes, %verified, "file in place");
-                    return Ok(FileReport {
-                        destination: volume.root().to_owned(),
-                        path: file.path,
-                        bytes: version.size_bytes,
-                        verified,
-                    });
-                }
-                Err(failed) => failed,
+            let now = engine.progress.snapshot().bytes;
+            let load = engine.queue.load();
+            let limit = growth.next(load, now.saturating_sub(bytes));
+            bytes = now;
+            if limit != load.limit {
+                tracing::trace!(limit, "connections");
+                engine.queue.limit(limit);
+                engine.have_workers(limit)?;
+            }
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.engine.queue.stop();
+    }
+}
+
+impl Engine {
+    /// Starts threads until there are so many. They end by themselves when there is nothing more to do.
+    fn have_workers(self: &Arc<Self>, count: usize) -> Result<(), TransferError> {
+        while self.workers.load(Ordering::Relaxed) < count {
+            self.workers.fetch_add(1, Ordering::Relaxed);
+            let engine = Arc::clone(self);
+            let thread = thread::Builder::new().name("transfer".to_owned());
+            thread.spawn(move || engine.work()).map_err(TransferError::Thread)?;
+        }
+        Ok(())
+    }
+
+    fn work(&self) {
+        let mut worker = Worker::new(self.store.reader(self.runtime.clone()));
+        while let Some(work) = self.queue.next() {
+            let result = match work {
+                Work::Begin(start) => self.begin(start, &mut worker),
+                Work::Range(object, range) => self.fetch_range(object, range, &mut worker),
             };
-            self.progress.taken_back(fetch.arrived());
-            let key = version.key.clone();
-            match failed {
-                Failed::Fatal(error) => return Err(error),
-                Failed::Changed if starts > MAX_RESTARTS => {
-                    return Err(TransferError::Changed { key, times: starts });
-                }
-                Failed::Damaged(source) if starts > MAX_RESTARTS => {
-                    return Err(TransferError::Damaged { key, times: starts, source });
-                }
-                Failed::Changed => tracing::warn!(key, "the object was replaced while it was read; starting it again"),
-                Failed::Damaged(mismatch) => {
-                    tracing::warn!(key, "the object arrived damaged ({mismatch}); fetching it again");
-                }
+            self.queue.done();
+            if let Err(error) = result {
+                self.queue.fail(error);
             }
-            starts += 1;
-            head = Some(self.head(&mut version).await?);
         }
     }
 
+    /// Begins an object; a small one is fetched here and now.
+    fn begin(&self, start: Start, worker: &mut Worker) -> Result<(), TransferError> {
+        let Some(volume) = self.volumes.get(start.file.destination) else { return Ok(()) };
+        let mut version = Version::planned(&start.file);
+        match self.try_begin(&start, volume, &mut version, worker) {
+            Ok(()) => Ok(()),
+            Err(failed) => self.start_again(&start.file, start.number, version.size_bytes, failed),
+        }
+    }
+
+    fn try_begin(
+        &self,
+        start: &Start,
+        volume: &Arc<ModelVolume>,
+        version: &mut Version,
+        worker: &mut Worker,
+    ) -> Result<(), Failed> {
+        let file = &start.file;
+        let mut head = file.head.clone().filter(|_| start.number == 1);
+        let is_large = version.size_bytes > SPLIT_ABOVE_BYTES;
+        if head.is_none() && (start.number > 1 || is_large || start.presence == Presence::Unknown) {
+            head = Some(self.head(start, version)?);
+        }
+        if let Some(head) = &head
+            && start.presence == Presence::Unknown
+            && start.number == 1
+            && let Some(verified) = self.verify_present(file, volume, version, head)?
+        {
+            self.unchanged(file, volume, verified);
+            self.queue.finished();
+            return Ok(());
+        }
+        let stamp = version.stamp();
+        let name = partial_name(file);
+        if volume.is_locked()
+            && volume.presence_of_partial(&name, version.size_bytes, stamp.as_ref()) == Presence::Current
+        {
+            let whole = volume.whole(&name);
+            self.progress.arrived(version.size_bytes);
+            return self.name(file, volume, version, whole, Verified::Stamp, Arrival::Kept);
+        }
+        if version.size_bytes > SPLIT_ABOVE_BYTES {
+            let checksum = head.map_or(Verifiability::Absent, |head| head.checksum);
+            let pieces = self.pieces(version, checksum)?;
+            let object = Object::open(
+                Arc::clone(file),
+                Arc::clone(volume),
+                version.clone(),
+                start.number,
+                pieces,
+                &self.endpoint,
+            )?;
+            object.count(object.resumed_bytes, &self.progress);
+            let object = Arc::new(object);
+            if object.has_gaps() {
+                self.queue.open(object);
+                return Ok(());
+            }
+            return self.conclude(object).map_err(Failed::Fatal);
+        }
+        self.fetch_small(file, volume, version, worker)
+    }
+
     /// The object as it is now; whatever is fetched from here on is of this state.
-    async fn head(&self, version: &mut Version) -> Result<ObjectHead, S3Error> {
-        let _permit = self.permit().await;
-        let head = self.store.head(&version.bucket, &version.key).await?;
-        self.progress.resized(version.size_bytes, head.object.size_bytes);
+    fn head(&self, start: &Start, version: &mut Version) -> Result<ObjectHead, S3Error> {
+        let head = self.runtime.block_on(self.store.head(&version.bucket, &version.key))?;
+        self.progress.resized(start.size_bytes, head.object.size_bytes);
         version.adopt(&head);
         Ok(head)
     }
 
-    /// Waits until one more request may be made. The semaphore is never closed.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permits).acquire_owned().await.ok()
-    }
-}
-
-/// One start of one object.
-#[derive(Debug)]
-struct Fetch {
-    engine: Arc<Engine>,
-    version: Version,
-    /// What the object should add up to, where a head has told it.
-    expected: Option<Checksum>,
-    target: Arc<Target>,
-    /// What this start has counted as arrived.
-    arrived: AtomicU64,
-}
-
-impl Fetch {
-    fn new(engine: Arc<Engine>, version: Version, expected: Option<Checksum>, target: Target) -> Self {
-        Self { engine, version, expected, target: Arc::new(target), arrived: AtomicU64::new(0) }
-    }
-
-    fn arrived(&self) -> u64 {
-        self.arrived.load(Ordering::Relaxed)
-    }
-
-    fn count(&self, bytes: u64) {
-        self.arrived.fetch_add(bytes, Ordering::Relaxed);
-        self.engine.progress.arrived(bytes);
-    }
-
-    async fn run(self: &Arc<Self>) -> Result<Verified, Failed> {
-        match ByteRange::new(0, self.version.size_bytes) {
-            None => self.create_empty().await,
-            Some(whole) if whole.len_bytes() <= self.engine.policy.split_above_bytes => self.fetch_whole(whole).await,
-            Some(_) => self.fetch_ranges().await,
+    /// Whether a file of the right length, without a stamp, is the object: what a run before the machine's last start has
+    /// brought, or another program.
+    fn verify_present(
+        &self,
+        file: &PlannedFile,
+        volume: &ModelVolume,
+        version: &Version,
+        head: &ObjectHead,
+    ) -> Result<Option<Verified>, Failed> {
+        let mut pieces = self.pieces(version, head.checksum.clone())?;
+        if pieces.is_empty() {
+            // What has the MD5 that an ETag is, is the object; what has not may be so too.
+            pieces.extend(etag_md5(version));
         }
+        let Ok(present) = volume.open_file(&file.path) else { return Ok(None) };
+        if pieces.is_empty() || present.metadata().map_or(true, |metadata| metadata.len() != version.size_bytes) {
+            return Ok(None);
+        }
+        let read_at = |bytes: &mut [u8], at| volume.read_file_at(&present, &file.path, bytes, at);
+        for piece in &pieces {
+            if verify::check(piece, None, read_at)?.is_err() {
+                return Ok(None);
+            }
+        }
+        if let Some(stamp) = version.stamp() {
+            stamp.put_on(&present);
+        }
+        Ok(Some(verify::verified(&pieces)))
     }
 
-    async fn create_empty(&self) -> Result<Verified, Failed> {
-        let target = Arc::clone(&self.target);
-        blocking(move || target.publish()).await?;
-        Ok(Verified::Empty)
+    /// What the object can be compared with, in pieces: one, or one for each part. None where the store keeps nothing.
+    fn pieces(&self, version: &Version, checksum: Verifiability) -> Result<Vec<Piece>, Failed> {
+        let whole = ByteRange::new(0, version.size_bytes);
+        let pieces = match (checksum, whole) {
+            (_, None) => Vec::new(),
+            (Verifiability::FullObject(expected), Some(range)) => vec![Piece { range, expected }],
+            (Verifiability::Composite, Some(_)) => {
+                let parts =
+                    self.store.parts(&version.bucket, &version.key, version.version.as_deref(), version.size_bytes);
+                let parts = self.runtime.block_on(parts).into_iter();
+                parts.map(|(range, expected)| Piece { range, expected }).collect()
+            }
+            (Verifiability::Malformed(name), Some(_)) => {
+                tracing::warn!(key = version.key, "the store's {name} of this object is not one; not compared");
+                Vec::new()
+            }
+            (Verifiability::Absent, Some(_)) => Vec::new(),
+        };
+        if pieces.is_empty() && self.verify_etag_md5 { Ok(etag_md5(version).into_iter().collect()) } else { Ok(pieces) }
     }
 
     /// One request for a small object; its answer brings the checksum.
-    async fn fetch_whole(&self, whole: ByteRange) -> Result<Verified, Failed> {
-        let permit = self.engine.permit().await;
-        let mut stream = RangeStream::of_whole(self, whole);
-        stream.receive().await?;
-        drop(permit);
-        let arrived = stream.checksum();
-        let verified = verify(stream.expected, arrived)?;
-        stream.writer.finish_and_publish().await?;
-        Ok(verified)
-    }
-
-    /// The ranges of a large object in parallel.
-    async fn fetch_ranges(self: &Arc<Self>) -> Result<Verified, Failed> {
-        let parts = self.fetch_all().await?;
-        let arrived = self.expected.and_then(|expected| combine(expected.algorithm(), parts.into_iter().flatten()));
-        let verified = verify(self.expected, arrived)?;
-        let target = Arc::clone(&self.target);
-        blocking(move || target.publish()).await?;
-        Ok(verified)
-    }
-
-    /// Every range, as many at a time as there are permits; their checksums in order.
-    async fn fetch_all(self: &Arc<Self>) -> Result<Vec<Option<RangeChecksum>>, Failed> {
-        let size_bytes = self.version.size_bytes;
-        let mut parts = vec![None; usize::try_from(self.engine.policy.count(size_bytes)).unwrap_or(0)];
-        let mut tasks = JoinSet::new();
-        let mut result = Ok(());
-        for (index, range) in ranges(size_bytes, &self.engine.policy).enumerate() {
-            let permit = self.engine.permit().await;
-            let fetch = Arc::clone(self);
-            tasks.spawn(async move {
-                let _permit = permit;
-                let mut stream = RangeStream::of_range(&fetch, range);
-                stream.receive().await?;
-                let checksum = stream.checksum();
-                stream.writer.finish().await?;
-                Ok((index, checksum))
-            });
-            // Whatever has ended meanwhile is taken in, so that a failure stops the rest early.
-            while let Some(ended) = tasks.try_join_next() {
-                result = result.and(take_in(&mut parts, ended));
+    fn fetch_small(
+        &self,
+        file: &Arc<PlannedFile>,
+        volume: &Arc<ModelVolume>,
+        version: &Version,
+        worker: &mut Worker,
+    ) -> Result<(), Failed> {
+        let partial = volume.partial(&partial_name(file), version.size_bytes)?;
+        let Some(range) = ByteRange::new(0, version.size_bytes) else {
+            return self.complete(file, volume, version, &partial, Verified::Empty, Arrival::Fetched);
+        };
+        let mut sink = WholeSink { engine: self, partial: &partial, told: None, running: None, counted: 0 };
+        let result = RangeFetch::new(self, version, range, true).run(worker, &mut sink).and_then(|()| {
+            let pieces = self.pieces(version, sink.told.take().unwrap_or(Verifiability::Absent))?;
+            for piece in &pieces {
+                let arrived = sink.running.as_ref().map(|running| running.finish().checksum());
+                let read_at = |bytes: &mut [u8], at| partial.read_at(bytes, at);
+                verify::check(piece, arrived.filter(|_| pieces.len() == 1), read_at)?.map_err(Failed::Damaged)?;
             }
-            if result.is_err() {
-                break;
+            Ok(verify::verified(&pieces))
+        });
+        match result {
+            Ok(verified) => self.complete(file, volume, version, &partial, verified, Arrival::Fetched),
+            Err(failed) => {
+                self.progress.taken_back(sink.counted);
+                Err(failed)
             }
         }
-        while result.is_ok()
-            && let Some(ended) = tasks.join_next().await
-        {
-            result = take_in(&mut parts, ended);
+    }
+
+    /// A range of a large object. Whoever brings the last one concludes the object.
+    fn fetch_range(&self, object: Arc<Object>, range: ByteRange, worker: &mut Worker) -> Result<(), TransferError> {
+        let mut sink = ExtentSink::new(self, &object, range);
+        let result = RangeFetch::new(self, &object.version, range, false).run(worker, &mut sink);
+        sink.end();
+        if object.returned(result) { self.conclude(object) } else { Ok(()) }
+    }
+
+    /// Nothing of the object is under way any more: it is whole, or it has failed.
+    fn conclude(&self, object: Arc<Object>) -> Result<(), TransferError> {
+        let failed = match object.take_failure() {
+            Some(failed) => failed,
+            None => match self.verify(&object) {
+                Ok(verified) => {
+                    let arrival = match object.resumed_bytes {
+                        0 => Arrival::Fetched,
+                        kept_bytes => Arrival::Resumed { kept_bytes },
+                    };
+                    let Object { file, volume, version, .. } = &*object;
+                    return match self.complete(file, volume, version, object.partial(), verified, arrival) {
+                        Err(Failed::Fatal(error)) => Err(error),
+                        _ => Ok(()),
+                    };
+                }
+                Err(failed) => failed,
+            },
+        };
+        object.take_back(&self.progress);
+        self.start_again(&object.file, object.start, object.version.size_bytes, failed)
+    }
+
+    fn verify(&self, object: &Object) -> Result<Verified, Failed> {
+        let mut wrong = Vec::new();
+        let mut first = None;
+        for piece in &object.pieces {
+            let arrived = object.arrived(piece.range).map(|arrived| arrived.checksum());
+            let read_at = |bytes: &mut [u8], at| object.partial().read_at(bytes, at);
+            if let Err(difference) = verify::check(piece, arrived, read_at)? {
+                wrong.push(piece.range);
+                first.get_or_insert(difference);
+            }
         }
-        // Nothing of this start may still count or write when the next one begins.
-        tasks.shutdown().await;
-        result.map(|()| parts)
-    }
-}
-
-fn take_in(
-    parts: &mut [Option<RangeChecksum>],
-    ended: Result<Result<(usize, Option<RangeChecksum>), Failed>, JoinError>,
-) -> Result<(), Failed> {
-    let (index, checksum) = ended.map_err(TransferError::Stopped)??;
-    if let Some(part) = parts.get_mut(index) {
-        *part = checksum;
-    }
-    Ok(())
-}
-
-fn verify(expected: Option<Checksum>, arrived: Option<RangeChecksum>) -> Result<Verified, Failed> {
-    match (expected, arrived) {
-        (Some(expected), Some(arrived)) => {
-            expected.check(arrived.checksum()).map_err(Failed::Damaged)?;
-            Ok(Verified::Checksum(expected.algorithm()))
+        match first {
+            None => Ok(verify::verified(&object.pieces)),
+            Some(difference) => {
+                object.forget(&wrong, &self.endpoint)?;
+                Err(Failed::Damaged(difference))
+            }
         }
-        (None, _) | (_, None) => Ok(Verified::EtagOnly),
+    }
+
+    /// Stamps a verified file and gives it its name.
+    fn complete(
+        &self,
+        file: &Arc<PlannedFile>,
+        volume: &Arc<ModelVolume>,
+        version: &Version,
+        partial: &Partial,
+        verified: Verified,
+        arrival: Arrival,
+    ) -> Result<(), Failed> {
+        let (whole, is_stamped) = partial.complete(version.stamp().as_ref());
+        if !is_stamped && !self.has_said_unstamped.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                volume = %volume.root().display(),
+                "this file system does not keep modification times exactly: a restart compares checksums, and fetches again what has none"
+            );
+        }
+        self.name(file, volume, version, whole, verified, arrival)
+    }
+
+    fn name(
+        &self,
+        file: &Arc<PlannedFile>,
+        volume: &Arc<ModelVolume>,
+        version: &Version,
+        whole: Whole,
+        verified: Verified,
+        arrival: Arrival,
+    ) -> Result<(), Failed> {
+        self.gate.pass(Ready { volume: Arc::clone(volume), whole, file: Arc::clone(file) })?;
+        tracing::debug!(key = version.key, bytes = version.size_bytes, %verified, "file in place");
+        self.report(file, volume, version.size_bytes, verified, arrival);
+        self.queue.finished();
+        Ok(())
+    }
+
+    fn unchanged(&self, file: &PlannedFile, volume: &ModelVolume, verified: Verified) {
+        tracing::debug!(key = file.object.key, bytes = file.object.size_bytes, "file is there and unchanged");
+        self.progress.arrived(file.object.size_bytes);
+        self.report(file, volume, file.object.size_bytes, verified, Arrival::Kept);
+    }
+
+    fn report(&self, file: &PlannedFile, volume: &ModelVolume, bytes: u64, verified: Verified, arrival: Arrival) {
+        self.progress.finished_file();
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(FileReport {
+            destination: volume.root().to_owned(),
+            path: file.path.clone(),
+            bytes,
+            verified,
+            arrival,
+        });
+    }
+
+    /// Puts a failed object up to be begun again, or ends the transfer.
+    fn start_again(
+        &self,
+        file: &Arc<PlannedFile>,
+        number: u32,
+        size_bytes: u64,
+        failed: Failed,
+    ) -> Result<(), TransferError> {
+        let key = file.object.key.clone();
+        match failed {
+            Failed::Fatal(error) => return Err(error),
+            Failed::Stopped => return Ok(()),
+            Failed::Changed if number > MAX_RESTARTS => return Err(TransferError::Changed { key, times: number }),
+            Failed::Damaged(source) if number > MAX_RESTARTS => {
+                return Err(TransferError::Damaged { key, times: number, source });
+            }
+            Failed::Changed => tracing::warn!(key, "the object was replaced while it was read; starting it again"),
+            Failed::Damaged(difference) => {
+                tracing::warn!(key, "the object arrived damaged ({difference}); fetching it again");
+            }
+        }
+        self.progress.retried();
+        let file = Arc::clone(file);
+        self.queue.again(Start { file, number: number + 1, presence: Presence::Absent, size_bytes });
+        Ok(())
     }
 }
 
-/// The checksum to compare with, where the store keeps one of the whole object.
-fn full_object(checksum: Verifiability) -> Option<Checksum> {
-    match checksum {
-        Verifiability::FullObject(checksum) => Some(checksum),
-        Verifiability::Composite
-        | Verifiability::NotCombinable
-        | Verifiability::Malformed(_)
-        | Verifiability::Absent => None,
-    }
+/// The ETag of an object that was uploaded in one part is its MD5, unless it is encrypted with a key of the customer's or
+/// of KMS.
+fn etag_md5(version: &Version) -> Option<Piece> {
+    let digits = version.etag.as_deref()?.trim_matches('"');
+    let expected = Expected::Hash(Hash::from_hex(HashAlgorithm::Md5, digits)?);
+    Some(Piece { range: ByteRange::new(0, version.size_bytes)?, expected })
 }

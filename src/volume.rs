@@ -6,27 +6,50 @@
 //! `.storage-initializer` below the destination: one hidden place, on the same file system, that no
 //! model server takes for a model, whatever names the files have. A partial has its full length
 //! reserved before the first byte, where the file system can do that, so that a full disk is found
-//! out at the start.
+//! out at the start. It stays there when the process ends early, with a journal of what is whole of
+//! it, and the next process goes on with it.
+//!
+//! One process at a time works on a destination; a lock in the hidden directory sees to that. On a
+//! file system without locks each has a hidden directory of its own, and begins anew.
+//!
+//! A file that is whole has a [`Stamp`]: its modification time tells which object it is.
 //!
 //! Nothing below the destination is followed out of it: a symbolic link in the way of a file is
 //! refused. The destination itself may be one; the operator put it there.
 //!
 //! This module knows nothing of S3. When to write what is decided in `transfer`.
 
+mod lock;
+mod partial;
+mod space;
+mod stamp;
+
 use std::{
+    collections::HashSet,
     fs::{self, File, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::OFlags;
 
+use self::{
+    lock::{Lock, Taken},
+    partial::{Cache, is_journal_or_partial},
+};
 use crate::{
     destination::{RESERVED, RelativePath},
     units::ByteSize,
 };
+pub use partial::{Journal, Partial, Whole};
+pub use space::FreeSpace;
+pub use stamp::{Stamp, boot_id};
 
 /// Files are readable by everyone in the pod: the model server may run as another user.
 const FILE_MODE: u32 = 0o644;
@@ -34,11 +57,21 @@ const FILE_MODE: u32 = 0o644;
 /// Directories likewise.
 const DIRECTORY_MODE: u32 = 0o755;
 
+/// How old a directory of a process without a lock is when nobody needs it any more.
+const OLD: Duration = Duration::from_secs(24 * 3600);
+
 /// A destination directory on the model volume.
 #[derive(Debug)]
 pub struct ModelVolume {
     root: PathBuf,
-    next_partial: AtomicU64,
+    /// Where partials are: the hidden directory, or one of our own in it.
+    work: PathBuf,
+    /// Released when this is dropped.
+    lock: Option<Lock>,
+    /// Whether written bytes may stay in the page cache.
+    cache: AtomicBool,
+    /// Directories that are known to be there, and to be no links.
+    directories: RwLock<HashSet<PathBuf>>,
 }
 
 /// What the volume refused.
@@ -71,6 +104,16 @@ pub enum VolumeError {
         needed: ByteSize,
         /// What there is.
         available: ByteSize,
+    },
+    /// The model does not fit into memory.
+    #[error("the model needs {needed}, but the volume at {} is memory, and this container may use {limit} of it; raise the container's memory limit, or use a volume on a disk", .path.display())]
+    TooLittleMemory {
+        /// The destination.
+        path: PathBuf,
+        /// What is still to be written.
+        needed: ByteSize,
+        /// What the container may use.
+        limit: ByteSize,
     },
     /// Something other than a directory where a directory belongs.
     #[error("{} is {found}, where the model needs a directory; remove it", .path.display())]
@@ -113,67 +156,144 @@ impl From<io::Error> for Refused {
 }
 
 impl ModelVolume {
-    /// Creates the destination if need be, and the hidden directory in it; removes the partials
-    /// that an earlier run left there.
+    /// Creates the destination if need be, and the hidden directory in it. `None` where another process is at work in
+    /// the same destination: two would write one partial.
     ///
     /// # Errors
     ///
     /// [`VolumeError`] where the volume cannot be written.
-    pub fn open(root: &Path) -> Result<Self, VolumeError> {
+    pub fn open(root: &Path) -> Result<Option<Self>, VolumeError> {
         if fs::metadata(root).is_ok_and(|metadata| !metadata.is_dir()) {
             return Err(VolumeError::NotADirectory { path: root.to_owned(), found: "a file" });
         }
         create_directories(root)
             .map_err(|source| VolumeError::Directory { path: root.to_owned(), source: source.into() })?;
-        let volume = Self { root: root.to_owned(), next_partial: AtomicU64::new(0) };
-        let hidden = volume.hidden_directory();
-        volume.remove_hidden_directory()?;
-        create_directory(&hidden)
-            .map_err(|source| VolumeError::Write { path: hidden.clone(), source: source.into() })?;
-        Ok(volume)
+        let hidden = root.join(RESERVED);
+        if fs::symlink_metadata(&hidden).is_ok_and(|metadata| !metadata.is_dir()) {
+            // Whatever it is, a link to somewhere else among it: the name is ours.
+            fs::remove_file(&hidden).map_err(|error| write_error(&hidden, error))?;
+        }
+        make_directory(&hidden).map_err(|error| write_error(&hidden, error))?;
+        let (work, lock) = match Lock::take(&hidden).map_err(|error| write_error(&hidden, error))? {
+            Taken::Ours(lock) => (hidden, Some(lock)),
+            Taken::Busy => return Ok(None),
+            Taken::Unsupported => (private_directory(&hidden)?, None),
+        };
+        Ok(Some(Self {
+            root: root.to_owned(),
+            work,
+            lock,
+            cache: AtomicBool::new(true),
+            directories: RwLock::default(),
+        }))
     }
 
-    /// How much the volume has room for.
+    /// Whether an earlier run's partials can be continued. Not where the file system has no locks: nobody could tell
+    /// whether their writer is still at work.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// From here on written bytes leave the page cache soon: it is charged to the container, which has little.
+    pub fn spare_the_page_cache(&self) {
+        self.cache.store(false, Ordering::Relaxed);
+    }
+
+    /// How much the volume has room for, what earlier runs have left in the hidden directory included: it is continued,
+    /// or removed.
     ///
     /// # Errors
     ///
     /// [`VolumeError::Write`] where the destination has gone.
     pub fn free_space(&self) -> Result<FreeSpace, VolumeError> {
-        FreeSpace::at(&self.root).map_err(|error| write_error(&self.root, error))
+        let mut space = FreeSpace::at(&self.root).map_err(|error| write_error(&self.root, error))?;
+        space.available_bytes = space.available_bytes.map(|available| available.saturating_add(held_bytes(&self.work)));
+        Ok(space)
     }
 
-    /// Creates a partial with `len_bytes` reserved.
+    /// What is under the final name of `path` now, compared with a file of `len_bytes` that carries `stamp`.
+    pub fn presence(&self, path: &RelativePath, len_bytes: u64, stamp: Option<&Stamp>) -> Presence {
+        Presence::of(&path.join_to(&self.root), len_bytes, stamp)
+    }
+
+    /// The same of a partial.
+    pub fn presence_of_partial(&self, name: &str, len_bytes: u64, stamp: Option<&Stamp>) -> Presence {
+        Presence::of(&self.partial_path(name), len_bytes, stamp)
+    }
+
+    /// Opens what has the final name of `path`, for reading; a link is not followed.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] as the system has it.
+    pub fn open_file(&self, path: &RelativePath) -> Result<File, VolumeError> {
+        let path = path.join_to(&self.root);
+        let flags = OFlags::NOFOLLOW.bits() as i32;
+        File::options().read(true).custom_flags(flags).open(&path).map_err(|error| write_error(&path, error))
+    }
+
+    /// Reads `buffer.len()` bytes of an opened file from `offset_bytes` on.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] as the system has it.
+    pub fn read_file_at(
+        &self,
+        file: &File,
+        path: &RelativePath,
+        buffer: &mut [u8],
+        offset_bytes: u64,
+    ) -> Result<(), VolumeError> {
+        file.read_exact_at(buffer, offset_bytes).map_err(|error| write_error(&path.join_to(&self.root), error))
+    }
+
+    /// Opens the partial of this name, or creates it, with `len_bytes` reserved. The name tells the state of one object
+    /// from all others, so that an earlier run's partial is found again.
     ///
     /// # Errors
     ///
     /// [`VolumeError::Write`], among others with "no space left".
-    pub fn create_partial(&self, len_bytes: u64) -> Result<Partial, VolumeError> {
-        let number = self.next_partial.fetch_add(1, Ordering::Relaxed);
-        let path = self.hidden_directory().join(format!("{number}.partial"));
-        let create = || {
-            let file = File::options().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
-            reserve(&file, len_bytes)?;
-            Ok(file)
-        };
-        match create() {
-            Ok(file) => Ok(Partial { path, file }),
-            Err(error) => Err(write_error(&path, error)),
-        }
+    pub fn partial(&self, name: &str, len_bytes: u64) -> Result<Partial, VolumeError> {
+        let cache = if self.cache.load(Ordering::Relaxed) { Cache::Keep } else { Cache::Drop };
+        Partial::open(self.partial_path(name), len_bytes, cache)
     }
 
-    /// Gives a partial, which is whole now, its final name.
+    fn partial_path(&self, name: &str) -> PathBuf {
+        self.work.join(format!("{name}.partial"))
+    }
+
+    /// A partial that an earlier run has completed, as [`ModelVolume::presence_of_partial`] has found out.
+    pub fn whole(&self, name: &str) -> Whole {
+        Whole::found(self.partial_path(name))
+    }
+
+    /// Gives a file that is whole its final name, and removes its journal.
     ///
     /// # Errors
     ///
     /// [`VolumeError`] where something is in the way or the volume refuses.
-    pub fn publish(&self, partial: &Partial, to: &RelativePath) -> Result<(), VolumeError> {
+    pub fn publish(&self, whole: &Whole, to: &RelativePath) -> Result<(), VolumeError> {
         let target = to.join_to(&self.root);
         self.prepare_parents(to)?;
         check_final_name(&target)?;
-        // Whatever the umask took away: the model server may run as another user. A file system
-        // without modes refuses this, and then there is nothing to set.
-        let _ = rustix::fs::fchmod(&partial.file, FILE_MODE.into());
-        fs::rename(&partial.path, &target).map_err(|error| write_error(&target, error))
+        fs::rename(&whole.path, &target).map_err(|error| write_error(&target, error))?;
+        whole.remove_journal().map_err(|error| write_error(&whole.path, error))
+    }
+
+    /// Removes the partials and journals of earlier runs but those with these names.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] where the volume refuses.
+    pub fn remove_partials_except(&self, names: &HashSet<String>) -> Result<(), VolumeError> {
+        for entry in fs::read_dir(&self.work).map_err(|error| write_error(&self.work, error))? {
+            let path = entry.map_err(|error| write_error(&self.work, error))?.path();
+            let is_wanted = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| names.contains(stem));
+            if is_journal_or_partial(&path) && !is_wanted {
+                remove_if_there(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the hidden directory: after success nothing of ours stays beside the model.
@@ -182,12 +302,16 @@ impl ModelVolume {
     ///
     /// [`VolumeError::Write`] where the volume refuses.
     pub fn remove_hidden_directory(&self) -> Result<(), VolumeError> {
-        let hidden = self.hidden_directory();
-        match fs::remove_dir_all(&hidden) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(write_error(&hidden, error)),
+        let hidden = self.root.join(RESERVED);
+        match fs::remove_dir_all(&self.work) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(write_error(&self.work, error)),
+            _ => {}
         }
+        if self.work != hidden {
+            // Another process, which no lock keeps out, may be at work in there; what it leaves is its own.
+            let _ = fs::remove_dir(&hidden);
+        }
+        Ok(())
     }
 
     /// The destination.
@@ -195,23 +319,78 @@ impl ModelVolume {
         &self.root
     }
 
-    fn hidden_directory(&self) -> PathBuf {
-        self.root.join(RESERVED)
+    /// The hidden directory, for what is neither partial nor journal.
+    pub fn work(&self) -> &Path {
+        &self.work
     }
 
+    /// Makes the directories above a file, each looked at once in a run.
     fn prepare_parents(&self, file: &RelativePath) -> Result<(), VolumeError> {
+        let Some(parent) = parents(&self.root, file).last() else { return Ok(()) };
+        let is_known = |directories: &HashSet<PathBuf>| directories.contains(&parent);
+        if is_known(&self.directories.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(());
+        }
         for path in parents(&self.root, file) {
-            if find_directory(&path)?.is_some() {
-                continue;
-            }
-            match create_directory(&path) {
-                Ok(()) => {}
-                // Another file of the same directory was faster.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(VolumeError::Directory { path, source: source.into() }),
+            if find_directory(&path)?.is_none() {
+                let made = make_directory(&path);
+                made.map_err(|source| VolumeError::Directory { path, source: source.into() })?;
             }
         }
+        self.directories.write().unwrap_or_else(PoisonError::into_inner).insert(parent);
         Ok(())
+    }
+}
+
+/// What is under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing that could be the file.
+    Absent,
+    /// A file of the right length; whether it has the right bytes, nothing tells.
+    Unknown,
+    /// The very file, whole: it carries the stamp.
+    Current,
+}
+
+impl Presence {
+    fn of(path: &Path, len_bytes: u64, stamp: Option<&Stamp>) -> Self {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_file() && metadata.len() == len_bytes => match stamp {
+                Some(stamp) if stamp.is_on(&metadata) => Self::Current,
+                Some(_) | None => Self::Unknown,
+            },
+            Ok(_) | Err(_) => Self::Absent,
+        }
+    }
+}
+
+/// What the files of the hidden directory occupy.
+fn held_bytes(work: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(work) else { return 0 };
+    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
+}
+
+/// A directory of this process alone, where no lock can keep others out. Older ones, whose processes are not likely to
+/// live, are removed.
+fn private_directory(hidden: &Path) -> Result<PathBuf, VolumeError> {
+    let is_old = |entry: &fs::DirEntry| {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
+        age.is_ok_and(|age| age.is_ok_and(|age| age > OLD))
+    };
+    for entry in fs::read_dir(hidden).map_err(|error| write_error(hidden, error))?.flatten().filter(is_old) {
+        // Best effort: another process may do the same.
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    let path = hidden.join(format!("run-{:016x}", fastrand::u64(..)));
+    make_directory(&path).map_err(|error| write_error(&path, error))?;
+    Ok(path)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), VolumeError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(path, error)),
+        _ => Ok(()),
     }
 }
 
@@ -274,53 +453,6 @@ fn write_error(path: &Path, error: io::Error) -> VolumeError {
     VolumeError::Write { path: path.to_owned(), source: error.into() }
 }
 
-/// How much a file system has room for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FreeSpace {
-    /// The destination that was asked for.
-    pub path: PathBuf,
-    /// What there is; `None` where the file system cannot tell.
-    pub available_bytes: Option<u64>,
-    /// The file system's identity: destinations that share one share its space.
-    device: u64,
-}
-
-impl FreeSpace {
-    fn at(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let statistics = rustix::fs::statvfs(path)?;
-        let available = statistics.f_bavail.saturating_mul(statistics.f_frsize);
-        Ok(Self {
-            path: path.to_owned(),
-            // A file system that cannot tell says zero blocks in all.
-            available_bytes: (statistics.f_blocks > 0).then_some(available),
-            device: fs::metadata(path)?.dev(),
-        })
-    }
-
-    /// Checks that what each destination needs fits, all destinations of one file system together.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeError::TooSmall`] with both numbers where it does not.
-    pub fn check(needs: &[(Self, u64)]) -> Result<(), VolumeError> {
-        for (space, _) in needs {
-            let needed: u64 =
-                needs.iter().filter(|(other, _)| other.device == space.device).map(|(_, bytes)| bytes).sum();
-            if let Some(available) = space.available_bytes
-                && needed > available
-            {
-                return Err(VolumeError::TooSmall {
-                    path: space.path.clone(),
-                    needed: ByteSize(needed),
-                    available: ByteSize(available),
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Finds out whether a destination could be written, and leaves nothing behind. One that does not exist yet is judged by
 /// the directory that it would be created in.
 ///
@@ -342,39 +474,11 @@ pub fn probe(root: &Path) -> Result<FreeSpace, VolumeError> {
     Ok(FreeSpace { path: absolute, ..space })
 }
 
-/// A file that is not whole yet.
-#[derive(Debug)]
-pub struct Partial {
-    path: PathBuf,
-    file: File,
-}
-
-impl Partial {
-    /// Writes all of `bytes` at `offset_bytes`.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeError::Write`] as the system has it.
-    pub fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
-        self.file
-            .write_all_at(bytes, offset_bytes)
-            .map_err(|error| VolumeError::Write { path: self.path.clone(), source: error.into() })
-    }
-}
-
-/// Reserves the file's blocks, so that a full disk is found out before the first byte.
-fn reserve(file: &File, len_bytes: u64) -> io::Result<()> {
-    if len_bytes == 0 {
-        return Ok(());
-    }
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len_bytes) {
-        Ok(()) => Ok(()),
-        // Not every file system can; the C library's emulation would write every block, so the
-        // file just gets its length.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {
-            file.set_len(len_bytes)
-        }
-        Err(error) => Err(error.into()),
+/// One directory, unless it is there already: another file's thread may have been faster.
+fn make_directory(path: &Path) -> io::Result<()> {
+    match create_directory(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -412,12 +516,12 @@ mod tests {
     #[test]
     fn a_file_appears_under_its_name_only_when_it_is_published() {
         let root = tempfile::tempdir().unwrap();
-        let volume = ModelVolume::open(root.path()).unwrap();
-        let partial = volume.create_partial(6).unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        let partial = volume.partial("p", 6).unwrap();
         partial.write_at(b"def", 3).unwrap();
         partial.write_at(b"abc", 0).unwrap();
         assert!(!root.path().join("x/y").exists());
-        volume.publish(&partial, &path("x/y")).unwrap();
+        volume.publish(&partial.complete(None).0, &path("x/y")).unwrap();
         volume.remove_hidden_directory().unwrap();
         assert_eq!(fs::read(root.path().join("x/y")).unwrap(), b"abcdef");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
@@ -426,38 +530,101 @@ mod tests {
     #[test]
     fn files_are_readable_by_the_group_whatever_the_umask() {
         let root = tempfile::tempdir().unwrap();
-        let volume = ModelVolume::open(root.path()).unwrap();
-        let partial = volume.create_partial(0).unwrap();
-        volume.publish(&partial, &path("f")).unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        let partial = volume.partial("p", 0).unwrap();
+        volume.publish(&partial.complete(None).0, &path("f")).unwrap();
         let mode = fs::metadata(root.path().join("f")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
     }
 
     #[test]
-    fn what_an_earlier_run_left_is_removed() {
+    fn what_an_earlier_run_left_is_kept_for_who_names_it_and_removed_otherwise() {
         let root = tempfile::tempdir().unwrap();
-        let hidden = root.path().join(RESERVED);
-        fs::create_dir(&hidden).unwrap();
-        fs::write(hidden.join("0.partial"), "old").unwrap();
-        ModelVolume::open(root.path()).unwrap();
-        assert_eq!(fs::read_dir(&hidden).unwrap().count(), 0);
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        for name in ["wanted", "other"] {
+            let partial = volume.partial(name, 3).unwrap();
+            partial.write_at(b"new", 0).unwrap();
+            partial.begin_journal(b"begun\n").unwrap().append(b"more\n").unwrap();
+        }
+        drop(volume);
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        volume.remove_partials_except(&HashSet::from(["wanted".to_owned()])).unwrap();
+        let left = fs::read_dir(volume.work()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut left: Vec<_> = left.filter(|name| name != "lock").collect();
+        left.sort();
+        assert_eq!(left, ["wanted.journal", "wanted.partial"]);
+        assert_eq!(volume.partial("wanted", 3).unwrap().read_journal(), b"begun\nmore\n");
+    }
+
+    #[test]
+    fn one_process_at_a_time_works_on_a_destination() {
+        let root = tempfile::tempdir().unwrap();
+        let first = ModelVolume::open(root.path()).unwrap().unwrap();
+        assert!(ModelVolume::open(root.path()).unwrap().is_none());
+        first.remove_hidden_directory().unwrap();
+        // The first has removed the file that it holds the lock of, and is not gone yet.
+        let second = ModelVolume::open(root.path()).unwrap().unwrap();
+        drop(first);
+        assert!(ModelVolume::open(root.path()).unwrap().is_none());
+        drop(second);
+        assert!(ModelVolume::open(root.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_hidden_directory_is_not_followed() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        symlink(outside.path(), root.path().join(RESERVED)).unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        volume.partial("p", 3).unwrap();
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_partial_is_not_followed() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        fs::write(outside.path().join("theirs"), "theirs").unwrap();
+        symlink(outside.path().join("theirs"), volume.work().join("p.partial")).unwrap();
+        assert!(volume.partial("p", 3).is_err());
+        assert_eq!(fs::read(outside.path().join("theirs")).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn a_stamped_file_is_current_and_one_of_another_state_or_length_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        let partial = volume.partial("p", 4).unwrap();
+        partial.write_at(b"ours", 0).unwrap();
+        let stamp = Stamp::new("etag", 1_700_000_000);
+        let (whole, is_stamped) = partial.complete(Some(&stamp));
+        assert!(is_stamped);
+        assert_eq!(volume.presence_of_partial("p", 4, Some(&stamp)), Presence::Current);
+        volume.publish(&whole, &path("f")).unwrap();
+        assert_eq!(volume.presence(&path("f"), 4, Some(&stamp)), Presence::Current);
+        let other = Stamp::new("another etag", 1_700_000_000);
+        assert_eq!(volume.presence(&path("f"), 4, Some(&other)), Presence::Unknown);
+        assert_eq!(volume.presence(&path("f"), 4, None), Presence::Unknown);
+        assert_eq!(volume.presence(&path("f"), 5, Some(&stamp)), Presence::Absent);
+        assert_eq!(volume.presence(&path("g"), 4, Some(&stamp)), Presence::Absent);
     }
 
     #[test]
     fn a_link_in_the_way_is_refused_and_one_under_the_final_name_is_replaced() {
         let outside = tempfile::tempdir().unwrap();
         let root = tempfile::tempdir().unwrap();
-        let volume = ModelVolume::open(root.path()).unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
         symlink(outside.path(), root.path().join("d")).unwrap();
-        let partial = volume.create_partial(0).unwrap();
-        let error = volume.publish(&partial, &path("d/f")).unwrap_err();
+        let partial = volume.partial("p", 0).unwrap();
+        let error = volume.publish(&partial.complete(None).0, &path("d/f")).unwrap_err();
         assert!(error.to_string().contains("a symbolic link"), "{error}");
 
         fs::write(outside.path().join("target"), "theirs").unwrap();
         symlink(outside.path().join("target"), root.path().join("f")).unwrap();
-        let partial = volume.create_partial(4).unwrap();
+        let partial = volume.partial("p", 4).unwrap();
         partial.write_at(b"ours", 0).unwrap();
-        volume.publish(&partial, &path("f")).unwrap();
+        volume.publish(&partial.complete(None).0, &path("f")).unwrap();
         assert_eq!(fs::read(outside.path().join("target")).unwrap(), b"theirs");
         assert_eq!(fs::read(root.path().join("f")).unwrap(), b"ours");
     }
@@ -465,29 +632,13 @@ mod tests {
     #[test]
     fn a_file_where_a_directory_belongs_and_the_reverse_are_named() {
         let root = tempfile::tempdir().unwrap();
-        let volume = ModelVolume::open(root.path()).unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
         fs::write(root.path().join("a"), "").unwrap();
-        let error = volume.publish(&volume.create_partial(0).unwrap(), &path("a/b")).unwrap_err();
+        let error = volume.publish(&volume.partial("p", 0).unwrap().complete(None).0, &path("a/b")).unwrap_err();
         assert!(matches!(error, VolumeError::NotADirectory { .. }), "{error}");
         fs::create_dir(root.path().join("c")).unwrap();
-        let error = volume.publish(&volume.create_partial(0).unwrap(), &path("c")).unwrap_err();
+        let error = volume.publish(&volume.partial("p", 0).unwrap().complete(None).0, &path("c")).unwrap_err();
         assert!(matches!(error, VolumeError::IsADirectory(_)), "{error}");
-    }
-
-    #[test]
-    fn more_than_the_volume_has_is_refused_with_both_numbers() {
-        let root = tempfile::tempdir().unwrap();
-        let space = ModelVolume::open(root.path()).unwrap().free_space().unwrap();
-        FreeSpace::check(&[(space.clone(), 1)]).unwrap();
-        let error = FreeSpace::check(&[(space, u64::MAX)]).unwrap_err().to_string();
-        assert!(error.contains("needs") && error.contains("free"), "{error}");
-    }
-
-    #[test]
-    fn destinations_of_one_file_system_share_its_space() {
-        let space = |device| FreeSpace { path: "/models".into(), available_bytes: Some(10), device };
-        FreeSpace::check(&[(space(1), 6), (space(2), 6)]).unwrap();
-        assert!(FreeSpace::check(&[(space(1), 6), (space(1), 6)]).is_err());
     }
 
     #[test]

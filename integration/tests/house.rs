@@ -39,8 +39,7 @@ const FLOORS: [(u8, &[&str]); 10] = [
 ];
 
 /// Modules of one floor that may use each other, in this direction only: (from, to).
-const NEIGHBOURS: [(&str, &str); 4] =
-    [("ranges", "units"), ("transfer", "report"), ("termination", "error"), ("error", "cli")];
+const NEIGHBOURS: [(&str, &str); 3] = [("transfer", "report"), ("termination", "error"), ("error", "cli")];
 
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, modules)| modules.contains(&module)).map(|(floor, _)| *floor)

@@ -87,6 +87,8 @@ impl Settings {
         if let Some(objects) = &limits.max_objects {
             row("S3_MAX_FILE_CONCURRENCY", objects.value.to_string(), &objects.origin);
         }
+        let verify_etag = &limits.verify_etag_md5;
+        row("S3_VERIFY_ETAG_MD5", verify_etag.value.to_string(), &verify_etag.origin);
         let mut patterns = |name, patterns: Vec<&str>| {
             if !patterns.is_empty() {
                 row(name, patterns.join(", "), &Origin::Environment(name));

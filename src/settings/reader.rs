@@ -395,6 +395,7 @@ impl<'a> Reader<'a> {
                 "a whole number from 1 to 1024",
                 |objects| (1..=1024).contains(objects),
             ),
+            verify_etag_md5: self.flag(variable(&["S3_VERIFY_ETAG_MD5"]), false),
         }
     }
 

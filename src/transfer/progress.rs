@@ -29,10 +29,10 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    /// What will be fetched.
-    pub fn plan(&self, files: u64, bytes: u64) {
-        self.total_files.store(files, Relaxed);
-        self.total_bytes.store(bytes, Relaxed);
+    /// One more file of so many bytes.
+    pub(super) fn planned(&self, bytes: u64) {
+        self.total_files.fetch_add(1, Relaxed);
+        self.total_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// The counters now.

@@ -1,214 +1,146 @@
-//! One range from the store to the volume, across as many connections as it takes.
+//! One stretch of an object from the store to the volume, across as many connections as it takes.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use tokio::time::{Sleep, sleep};
-
-use super::{Failed, Fetch, full_object, writer::Writer};
+use super::{Engine, Failed, object::Version};
 use crate::{
-    checksum::{Checksum, RangeChecksum, Running},
-    plan::PlannedFile,
+    checksum::{RangeChecksum, Running, Verifiability},
     ranges::ByteRange,
     retry::Backoff,
-    s3::{Attempt, Body, Get, ObjectHead},
+    s3::{Attempt, Get, Reader},
+    volume::{Partial, VolumeError},
 };
 
-/// A body slower than this is stalled. A kilobyte a second is no transfer, on any network.
-const LEAST_BYTES_PER_SECOND: u64 = 1024;
+/// How much is gathered before it is written: large enough that the system calls cost nothing, small enough to stay in
+/// the processor's cache between them.
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// How often other bytes may come than those that were asked for. It is a proxy's or a store's
 /// habit, and seldom passes; the minute that an unreachable store is given would be wasted on it.
 const MAX_WRONG_ANSWERS: u32 = 3;
 
-/// The state of an object that its bytes are read from.
-#[derive(Clone, Debug)]
-pub(super) struct Version {
-    pub(super) bucket: Arc<str>,
-    pub(super) key: String,
-    pub(super) etag: Option<String>,
-    pub(super) version: Option<String>,
-    pub(super) size_bytes: u64,
-}
-
-impl Version {
-    pub(super) fn planned(file: &PlannedFile) -> Self {
-        Self {
-            bucket: Arc::clone(&file.bucket),
-            key: file.object.key.clone(),
-            etag: file.object.etag.clone(),
-            version: file.head.as_ref().and_then(|head| head.version.clone()),
-            size_bytes: file.object.size_bytes,
-        }
-    }
-
-    /// The state that a new head tells of.
-    pub(super) fn adopt(&mut self, head: &ObjectHead) {
-        self.etag.clone_from(&head.object.etag);
-        self.version.clone_from(&head.version);
-        self.size_bytes = head.object.size_bytes;
-    }
-}
-
-/// What is left of a range, and what has arrived of it.
+/// Whoever moves bytes: a connection and a buffer, used again and again.
 #[derive(Debug)]
-pub(super) struct RangeStream<'a> {
-    fetch: &'a Fetch,
+pub(super) struct Worker {
+    pub(super) reader: Reader,
+    buffer: Vec<u8>,
+}
+
+impl Worker {
+    pub(super) fn new(reader: Reader) -> Self {
+        Self { reader, buffer: Vec::new() }
+    }
+}
+
+/// What takes the bytes of a range as they come, in order.
+pub(super) trait Sink {
+    /// What the store says of the whole object; told where the whole object was asked for, before the first byte.
+    fn told(&mut self, checksum: Verifiability);
+
+    /// How many bytes may come at once from here on.
+    fn room(&self, offset_bytes: u64) -> u64;
+
+    /// The next bytes.
+    fn take(&mut self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError>;
+}
+
+/// One range on its way.
+pub(super) struct RangeFetch<'a> {
+    engine: &'a Engine,
+    version: &'a Version,
     range: ByteRange,
-    /// The whole object is asked for, so the answer brings its checksum.
+    /// The whole object is asked for without a `Range` header, and its checksum with it.
     is_whole: bool,
     arrived_bytes: u64,
-    /// What the whole object should add up to, once known.
-    pub(super) expected: Option<Checksum>,
-    running: Option<Running>,
-    pub(super) writer: Writer,
+    started: Instant,
     backoff: Backoff,
     wrong_answers: u32,
-    started: Instant,
 }
 
-impl<'a> RangeStream<'a> {
-    /// A small object in one request.
-    pub(super) fn of_whole(fetch: &'a Fetch, whole: ByteRange) -> Self {
-        Self::new(fetch, whole, true)
-    }
-
-    /// A range of an object whose checksum a head has told.
-    pub(super) fn of_range(fetch: &'a Fetch, range: ByteRange) -> Self {
-        Self::new(fetch, range, false)
-    }
-
-    fn new(fetch: &'a Fetch, range: ByteRange, is_whole: bool) -> Self {
-        let expected = fetch.expected;
+impl<'a> RangeFetch<'a> {
+    pub(super) fn new(engine: &'a Engine, version: &'a Version, range: ByteRange, is_whole: bool) -> Self {
         Self {
-            fetch,
+            engine,
+            version,
             range,
             is_whole,
             arrived_bytes: 0,
-            expected,
-            running: expected.map(|expected| Running::new(expected.algorithm())),
-            writer: Writer::new(Arc::clone(&fetch.target), Arc::clone(&fetch.engine.buffers), range),
-            backoff: Backoff::new(fetch.engine.store.policy()),
-            wrong_answers: 0,
             started: Instant::now(),
+            backoff: Backoff::new(engine.store.policy()),
+            wrong_answers: 0,
         }
     }
 
-    /// The checksum of what has arrived, where there is one to compare it with.
-    pub(super) fn checksum(&self) -> Option<RangeChecksum> {
-        self.running.as_ref().map(Running::finish)
-    }
-
-    /// Receives the whole range. A connection that breaks is replaced, and the range continues
-    /// where it broke.
-    pub(super) async fn receive(&mut self) -> Result<(), Failed> {
+    /// Fetches all of the range. A body that breaks off goes on where it broke.
+    pub(super) fn run(&mut self, worker: &mut Worker, sink: &mut impl Sink) -> Result<(), Failed> {
         while let Some(rest) = self.range.after(self.arrived_bytes) {
-            let attempt = match self.attempt(rest).await {
+            let attempt = match self.attempt(rest, worker, sink) {
                 Ok(()) => continue,
                 Err(Ended::Attempt(attempt)) => attempt,
-                Err(Ended::Failed(failed)) => return Err(failed),
+                Err(Ended::Volume(error)) => return Err(error.into()),
+                Err(Ended::Stopped) => return Err(Failed::Stopped),
             };
             if attempt.is_changed() {
                 return Err(Failed::Changed);
             }
             self.wrong_answers += u32::from(attempt.is_wrong_bytes());
-            let elapsed = self.started.elapsed();
-            let wait = attempt.wait(&mut self.backoff, elapsed).filter(|_| self.wrong_answers < MAX_WRONG_ANSWERS);
-            let Some(wait) = wait else {
+            if attempt.is_throttled() {
+                self.engine.queue.throttled();
+            }
+            let wait = attempt.wait(&mut self.backoff, self.started.elapsed());
+            let Some(wait) = wait.filter(|_| self.wrong_answers < MAX_WRONG_ANSWERS) else {
                 let attempts = self.backoff.failures().max(1);
-                let get = self.get(Some(rest));
-                return Err(self.fetch.engine.store.give_up(attempt, get, attempts, elapsed).into());
+                let error = self.engine.store.give_up(attempt, self.get(None), attempts, self.started.elapsed());
+                return Err(Failed::Fatal(error.into()));
             };
             self.say(&attempt, wait);
-            self.fetch.engine.progress.retried();
-            tokio::time::sleep(wait).await;
+            self.engine.progress.retried();
+            if self.engine.queue.pause(wait) {
+                return Err(Failed::Stopped);
+            }
         }
         Ok(())
     }
 
-    fn get(&self, range: Option<ByteRange>) -> Get<'a> {
-        let version = &self.fetch.version;
-        Get {
-            bucket: &version.bucket,
-            key: &version.key,
-            etag: version.etag.as_deref(),
-            version: version.version.as_deref(),
-            size_bytes: version.size_bytes,
-            range,
+    fn attempt(&mut self, rest: ByteRange, worker: &mut Worker, sink: &mut impl Sink) -> Result<(), Ended> {
+        let asks_for_whole = self.is_whole && self.arrived_bytes == 0;
+        let get = self.get((!asks_for_whole).then_some(rest));
+        let Worker { reader, buffer } = worker;
+        buffer.resize(BUFFER_BYTES, 0);
+        let mut body = reader.get(get).map_err(Ended::Attempt)?;
+        if asks_for_whole {
+            sink.told(std::mem::replace(&mut body.checksum, Verifiability::Absent));
+        }
+        loop {
+            let offset = self.range.offset_bytes() + self.arrived_bytes;
+            let left = self.range.len_bytes() - self.arrived_bytes;
+            let room = usize::try_from(left.min(sink.room(offset))).map_or(BUFFER_BYTES, |room| room.min(BUFFER_BYTES));
+            // At the range's end one more read, of nothing, lets the body say whether it ends there.
+            let Some(buffer) = buffer.get_mut(..room) else { return Ok(()) };
+            let length = body.read(buffer).map_err(Ended::Attempt)?;
+            let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+            sink.take(bytes, offset).map_err(Ended::Volume)?;
+            self.arrived_bytes += length as u64;
+            self.backoff.progressed(length as u64, self.started.elapsed());
+            if self.engine.queue.is_stopped() {
+                return Err(Ended::Stopped);
+            }
         }
     }
 
-    /// The first break of a range is everyday; one that keeps breaking is worth a line.
+    fn get(&self, range: Option<ByteRange>) -> Get<'a> {
+        let Version { bucket, key, etag, version, size_bytes, .. } = self.version;
+        Get { bucket, key, etag: etag.as_deref(), version: version.as_deref(), size_bytes: *size_bytes, range }
+    }
+
+    /// The first failures are nobody's business; a third in a row somebody may want to know.
     fn say(&self, attempt: &Attempt, wait: Duration) {
-        let key = &self.fetch.version.key;
+        let key = &self.version.key;
         if self.backoff.failures() == 3 {
             tracing::warn!(key, "the range {} keeps failing: {attempt}; trying on", self.range);
         } else {
             tracing::debug!(key, "range {}: {attempt}; trying again in {wait:?}", self.range);
         }
-    }
-
-    async fn attempt(&mut self, rest: ByteRange) -> Result<(), Ended> {
-        let asks_for_whole = self.is_whole && self.arrived_bytes == 0;
-        let get = self.get((!asks_for_whole).then_some(rest));
-        let mut body = self.fetch.engine.store.get(get).await.map_err(Ended::Attempt)?;
-        if asks_for_whole {
-            // Nothing has arrived yet, so the digest begins anew.
-            self.expected = full_object(body.checksum).or(self.fetch.expected);
-            self.running = self.expected.map(|expected| Running::new(expected.algorithm()));
-        }
-        self.drain(&mut body).await
-    }
-
-    async fn drain(&mut self, body: &mut Body) -> Result<(), Ended> {
-        let window = self.fetch.engine.stall_timeout;
-        let least = (window.as_secs_f64() * LEAST_BYTES_PER_SECOND as f64) as u64;
-        let mut window_began_at = self.arrived_bytes;
-        let mut window_end = Box::pin(sleep(window));
-        loop {
-            let bytes = match next_or_tick(body, window_end.as_mut()).await {
-                // All is there; a server that does not end its answer is not waited for.
-                Next::Tick if self.left() == 0 => return Ok(()),
-                Next::Tick if self.arrived_bytes - window_began_at < least.min(self.left()) => {
-                    let cause = format!(
-                        "only {} bytes arrived within {} s",
-                        self.arrived_bytes - window_began_at,
-                        window.as_secs_f32()
-                    );
-                    return Err(Ended::Attempt(Attempt::broken(cause)));
-                }
-                Next::Tick => {
-                    window_began_at = self.arrived_bytes;
-                    window_end.set(sleep(window));
-                    continue;
-                }
-                Next::Body(Ok(Some(bytes))) => bytes,
-                Next::Body(Ok(None)) if self.left() == 0 => return Ok(()),
-                Next::Body(Ok(None)) => {
-                    let cause = format!("the body ended {} bytes early", self.left());
-                    return Err(Ended::Attempt(Attempt::broken(cause)));
-                }
-                Next::Body(Err(attempt)) => return Err(Ended::Attempt(attempt)),
-            };
-            let length = bytes.len() as u64;
-            if length > self.left() {
-                let finding = "more bytes arrived than were asked for".to_owned();
-                return Err(Ended::Attempt(Attempt::wrong_bytes(finding)));
-            }
-            if let Some(running) = &mut self.running {
-                running.update(&bytes);
-            }
-            self.arrived_bytes += length;
-            self.fetch.count(length);
-            self.backoff.progressed(length, self.started.elapsed());
-            self.writer.push(&bytes).await.map_err(|error| Ended::Failed(error.into()))?;
-        }
-    }
-
-    fn left(&self) -> u64 {
-        self.range.len_bytes() - self.arrived_bytes
     }
 }
 
@@ -216,20 +148,102 @@ impl<'a> RangeStream<'a> {
 enum Ended {
     /// It broke; the range can go on.
     Attempt(Attempt),
-    /// The range cannot.
-    Failed(Failed),
+    /// The volume refuses.
+    Volume(VolumeError),
+    /// Somebody else has failed.
+    Stopped,
 }
 
-enum Next {
-    Body(Result<Option<bytes::Bytes>, Attempt>),
-    Tick,
+/// The bytes of a small object, which is one range, one extent and has no journal.
+#[derive(Debug)]
+pub(super) struct WholeSink<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) partial: &'a Partial,
+    /// What the store says of the object.
+    pub(super) told: Option<Verifiability>,
+    pub(super) running: Option<Running>,
+    pub(super) counted: u64,
 }
 
-/// One timer per body and not one per frame: the watchdog costs nothing while bytes flow.
-async fn next_or_tick(body: &mut Body, tick: std::pin::Pin<&mut Sleep>) -> Next {
-    tokio::select! {
-        biased;
-        next = body.next() => Next::Body(next),
-        () = tick => Next::Tick,
+impl Sink for WholeSink<'_> {
+    fn told(&mut self, checksum: Verifiability) {
+        use crate::checksum::Expected;
+        self.running = match &checksum {
+            Verifiability::FullObject(Expected::Crc(expected)) => Some(Running::new(expected.algorithm())),
+            _ => None,
+        };
+        self.told = Some(checksum);
+    }
+
+    fn room(&self, _offset_bytes: u64) -> u64 {
+        u64::MAX
+    }
+
+    fn take(&mut self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
+        if let Some(running) = &mut self.running {
+            running.update(bytes);
+        }
+        self.partial.write_at(bytes, offset_bytes)?;
+        self.counted += bytes.len() as u64;
+        self.engine.progress.arrived(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+/// The bytes of a range of a large object, extent by extent.
+#[derive(Debug)]
+pub(super) struct ExtentSink<'a> {
+    engine: &'a Engine,
+    object: &'a super::object::Object,
+    extent_begin: u64,
+    extent_end: u64,
+    running: Running,
+    before: Option<ByteRange>,
+}
+
+impl<'a> ExtentSink<'a> {
+    pub(super) fn new(engine: &'a Engine, object: &'a super::object::Object, range: ByteRange) -> Self {
+        let extent_begin = range.offset_bytes();
+        let extent_end = object.cut_after(extent_begin);
+        Self { engine, object, extent_begin, extent_end, running: Running::new(object.algorithm), before: None }
+    }
+
+    /// The range has ended: what was written last is on its way out of the page cache too.
+    pub(super) fn end(self) {
+        if let Some(last) = self.before {
+            self.object.partial().written(last, Some(last));
+        }
+    }
+
+    fn end_extent(&mut self) -> Result<(), VolumeError> {
+        let checksum: RangeChecksum = self.running.finish();
+        let extent = ByteRange::new(self.extent_begin, checksum.len_bytes());
+        if let Some(extent) = extent {
+            self.object.partial().written(extent, self.before);
+        }
+        self.object.finished(self.extent_begin, checksum)?;
+        self.before = extent;
+        self.running = Running::new(self.object.algorithm);
+        self.extent_begin = self.extent_end;
+        self.extent_end = self.object.cut_after(self.extent_begin);
+        Ok(())
+    }
+}
+
+impl Sink for ExtentSink<'_> {
+    fn told(&mut self, _checksum: Verifiability) {}
+
+    fn room(&self, offset_bytes: u64) -> u64 {
+        self.extent_end - offset_bytes
+    }
+
+    fn take(&mut self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
+        self.running.update(bytes);
+        self.object.partial().write_at(bytes, offset_bytes)?;
+        self.object.count(bytes.len() as u64, &self.engine.progress);
+        if offset_bytes + bytes.len() as u64 == self.extent_end {
+            self.end_extent()?;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,263 @@
+//! A large object that is being fetched: its partial, its journal, and which bytes are there.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use serde_json::json;
+
+use super::{
+    Failed, TransferError, journal,
+    ledger::{Cuts, Ledger},
+    progress::Progress,
+    verify::{Piece, extent_algorithm, read},
+};
+use crate::{
+    checksum::{Algorithm, RangeChecksum, Running},
+    plan::PlannedFile,
+    ranges::ByteRange,
+    s3::ObjectHead,
+    volume::{Journal, ModelVolume, Partial, Stamp, VolumeError, boot_id},
+};
+
+/// The state of an object that its bytes are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) bucket: Arc<str>,
+    pub(super) key: String,
+    pub(super) etag: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) size_bytes: u64,
+    modified_seconds: Option<i64>,
+}
+
+impl Version {
+    pub(super) fn planned(file: &PlannedFile) -> Self {
+        Self {
+            bucket: Arc::clone(&file.bucket),
+            key: file.object.key.clone(),
+            etag: file.object.etag.clone(),
+            version: file.head.as_ref().and_then(|head| head.version.clone()),
+            size_bytes: file.object.size_bytes,
+            modified_seconds: file.object.modified_seconds,
+        }
+    }
+
+    /// The state that a new head tells of.
+    pub(super) fn adopt(&mut self, head: &ObjectHead) {
+        self.etag.clone_from(&head.object.etag);
+        self.version.clone_from(&head.version);
+        self.size_bytes = head.object.size_bytes;
+        self.modified_seconds = head.object.modified_seconds;
+    }
+
+    /// What marks a file of this state; `None` where the store does not tell one state from another.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        let identity = format!("{} {}", self.etag.as_deref()?, self.size_bytes);
+        Some(Stamp::new(&identity, self.modified_seconds?))
+    }
+
+    /// The first line of the journal: partials of anything else are not continued.
+    fn journal_line(&self, endpoint: &str, algorithm: Algorithm, cuts: &Cuts) -> Option<String> {
+        let line = json!({
+            "format": 1,
+            "endpoint": endpoint,
+            "bucket": &*self.bucket,
+            "key": self.key,
+            "etag": self.etag.as_ref()?,
+            "version": self.version,
+            "size": self.size_bytes,
+            "first_cut": cuts.after(0),
+            "checksum": algorithm.name(),
+        });
+        Some(line.to_string())
+    }
+}
+
+/// One start of one large object.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) file: Arc<PlannedFile>,
+    pub(super) volume: Arc<ModelVolume>,
+    pub(super) version: Version,
+    /// The how manieth start it is, from 1 on.
+    pub(super) start: u32,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) algorithm: Algorithm,
+    /// How many bytes earlier runs have brought.
+    pub(super) resumed_bytes: u64,
+    partial: Partial,
+    journal: Option<Journal>,
+    ledger: Mutex<Ledger>,
+    failed: Mutex<Option<Failed>>,
+    /// What was counted as arrived.
+    counted: AtomicU64,
+}
+
+impl Object {
+    /// Goes on with what an earlier run, or an earlier start, has left, or begins.
+    pub(super) fn open(
+        file: Arc<PlannedFile>,
+        volume: Arc<ModelVolume>,
+        version: Version,
+        start: u32,
+        pieces: Vec<Piece>,
+        endpoint: &str,
+    ) -> Result<Self, VolumeError> {
+        let algorithm = extent_algorithm(&pieces);
+        let part_ends = match pieces.len() {
+            0 | 1 => Vec::new(),
+            _ => pieces.iter().map(|piece| piece.range.end_bytes()).collect(),
+        };
+        let cuts = Cuts::new(version.size_bytes, part_ends);
+        let partial = volume.partial(&partial_name(&file), version.size_bytes)?;
+        let line = version.journal_line(endpoint, algorithm, &cuts).filter(|_| volume.is_locked());
+        let mut extents = Vec::new();
+        let mut journal = None;
+        if let Some(line) = line {
+            extents = earlier_extents(&partial, &line, algorithm, version.size_bytes)?;
+            let records: String =
+                extents.iter().map(|(offset, checksum)| journal::record(*offset, *checksum)).collect();
+            journal = Some(partial.begin_journal((journal::beginning(&line, boot_id()) + &records).as_bytes())?);
+        }
+        let ledger = Ledger::new(cuts, extents);
+        let resumed_bytes = ledger.present_bytes();
+        Ok(Self {
+            file,
+            volume,
+            version,
+            start,
+            pieces,
+            algorithm,
+            resumed_bytes,
+            partial,
+            journal,
+            ledger: Mutex::new(ledger),
+            failed: Mutex::new(None),
+            counted: AtomicU64::new(0),
+        })
+    }
+
+    /// The next range to ask for.
+    pub(super) fn take(&self, about_bytes: u64) -> Option<ByteRange> {
+        self.ledger().take(about_bytes)
+    }
+
+    pub(super) fn unasked_bytes(&self) -> u64 {
+        self.ledger().unasked_bytes()
+    }
+
+    pub(super) fn has_gaps(&self) -> bool {
+        self.ledger().has_gaps()
+    }
+
+    /// Where the extent that begins here ends.
+    pub(super) fn cut_after(&self, offset_bytes: u64) -> u64 {
+        self.ledger().cuts().after(offset_bytes)
+    }
+
+    pub(super) fn partial(&self) -> &Partial {
+        &self.partial
+    }
+
+    /// An extent is on the volume.
+    pub(super) fn finished(&self, offset_bytes: u64, checksum: RangeChecksum) -> Result<(), VolumeError> {
+        self.ledger().finished(offset_bytes, checksum);
+        match &self.journal {
+            Some(journal) => journal.append(journal::record(offset_bytes, checksum).as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whoever had taken a range has done with it; whether nothing is under way or to be asked for any more.
+    pub(super) fn returned(&self, result: Result<(), Failed>) -> bool {
+        let mut ledger = self.ledger();
+        if let Err(failed) = result {
+            ledger.abandon();
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failed);
+        }
+        ledger.returned() && !ledger.has_gaps()
+    }
+
+    /// Why the object cannot be completed, where it cannot.
+    pub(super) fn take_failure(&self) -> Option<Failed> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The checksum of what has arrived of a piece.
+    pub(super) fn arrived(&self, range: ByteRange) -> Option<RangeChecksum> {
+        self.ledger().checksum(self.algorithm, range)
+    }
+
+    /// Forgets pieces that are wrong, so that the next start asks for them again, and for nothing else.
+    pub(super) fn forget(&self, wrong: &[ByteRange], endpoint: &str) -> Result<(), VolumeError> {
+        let mut ledger = self.ledger();
+        for range in wrong {
+            ledger.forget(*range);
+        }
+        let Some(line) = self.version.journal_line(endpoint, self.algorithm, ledger.cuts()) else { return Ok(()) };
+        if self.journal.is_some() {
+            let records: String =
+                ledger.extents().map(|(offset, checksum)| journal::record(offset, checksum)).collect();
+            self.partial.begin_journal((journal::beginning(&line, boot_id()) + &records).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn count(&self, bytes: u64, progress: &Progress) {
+        self.counted.fetch_add(bytes, Ordering::Relaxed);
+        progress.arrived(bytes);
+    }
+
+    pub(super) fn take_back(&self, progress: &Progress) {
+        progress.taken_back(self.counted.swap(0, Ordering::Relaxed));
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name of an object's partial: the same in every run, whatever state the object is in.
+pub(super) fn partial_name(file: &PlannedFile) -> String {
+    let mut name = Running::new(Algorithm::Crc64Nvme);
+    for text in [&*file.bucket, &file.object.key, file.path.as_str()] {
+        name.update(text.as_bytes());
+        name.update(&[0]);
+    }
+    let name = name.finish();
+    format!("{:016x}-{:x}", name.checksum().value(), name.len_bytes())
+}
+
+/// What an earlier run has brought, as far as it can be trusted.
+fn earlier_extents(
+    partial: &Partial,
+    line: &str,
+    algorithm: Algorithm,
+    size_bytes: u64,
+) -> Result<Vec<(u64, RangeChecksum)>, VolumeError> {
+    let Some(mut replay) = journal::replay(&partial.read_journal(), line, algorithm) else { return Ok(Vec::new()) };
+    // The page cache outlives a process and not a machine.
+    if replay.boot_id != boot_id() {
+        tracing::info!("the machine was started anew since the last run; comparing what is on the volume");
+        let mut good = Vec::new();
+        for (offset, noted) in replay.extents {
+            let range = ByteRange::new(offset, noted.len_bytes()).filter(|range| range.end_bytes() <= size_bytes);
+            let Some(range) = range else { continue };
+            let mut running = Running::new(algorithm);
+            read(range, |bytes, at| partial.read_at(bytes, at), |bytes| running.update(bytes))?;
+            if running.finish() == noted {
+                good.push((offset, noted));
+            }
+        }
+        replay.extents = good;
+    }
+    Ok(replay.extents)
+}
+
+impl From<VolumeError> for Failed {
+    fn from(error: VolumeError) -> Self {
+        Self::Fatal(TransferError::Volume(error))
+    }
+}

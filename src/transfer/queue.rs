@@ -1,0 +1,303 @@
+//! What is to be done next, and by how many at a time.
+//!
+//! Workers are threads that ask here for work and wait where there is none. What has begun goes first, so that a killed
+//! process leaves few objects half done; then the largest object, so that the small ones fill the gaps at the end. How
+//! many workers may be busy at once is a number that changes while the transfer runs: it grows while that makes it
+//! faster, and shrinks where the store asks for it.
+
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use super::{TransferError, object::Object};
+use crate::{plan::PlannedFile, ranges::ByteRange, units::MIB, volume::Presence};
+
+/// The shortest range that an object is cut into. Shorter ones are more requests for nothing.
+pub(super) const LEAST_RANGE_BYTES: u64 = 8 * MIB;
+
+/// The longest. Longer ones would not hide a request's latency any better, and the end of a transfer would wait for one
+/// slow connection.
+const MOST_RANGE_BYTES: u64 = 64 * MIB;
+
+/// How often the store's "slow down" counts: all connections hear it at the same moment.
+const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Something for a worker to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// An object that nobody has begun, or that has to be begun again.
+    Begin(Start),
+    /// A range of an object that has been begun.
+    Range(Arc<Object>, ByteRange),
+}
+
+/// An object that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) file: Arc<PlannedFile>,
+    /// The how manieth start it is, from 1 on.
+    pub(super) number: u32,
+    /// What is under its final name.
+    pub(super) presence: Presence,
+    /// What was counted as arrived by earlier starts, and is taken back.
+    pub(super) size_bytes: u64,
+}
+
+impl PartialEq for Start {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Start {}
+
+impl PartialOrd for Start {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Start {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.size_bytes.cmp(&other.size_bytes)
+    }
+}
+
+/// The work of one transfer.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Told once when nothing is left to do, or something failed.
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: BinaryHeap<Start>,
+    waiting_bytes: u64,
+    /// Objects with bytes that nobody has asked for.
+    open: VecDeque<Arc<Object>>,
+    /// How many objects have begun and not ended.
+    begun: usize,
+    most_begun: usize,
+    busy: usize,
+    limit: usize,
+    /// Whether a worker that was not busy could have been.
+    was_short: bool,
+    throttled: Option<Instant>,
+    is_complete: bool,
+    is_stopped: bool,
+    failure: Option<TransferError>,
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        self.is_stopped || (self.is_complete && self.waiting.is_empty() && self.begun == 0)
+    }
+
+    fn take(&mut self) -> Option<Work> {
+        if self.busy >= self.limit {
+            self.was_short |= !self.open.is_empty() || !self.waiting.is_empty();
+            return None;
+        }
+        while let Some(object) = self.open.pop_front() {
+            let share = (object.unasked_bytes() + self.waiting_bytes) / (2 * self.limit as u64);
+            let Some(range) = object.take(share.clamp(LEAST_RANGE_BYTES, MOST_RANGE_BYTES)) else { continue };
+            if object.has_gaps() {
+                self.open.push_front(Arc::clone(&object));
+            }
+            self.busy += 1;
+            return Some(Work::Range(object, range));
+        }
+        if self.begun >= self.most_begun {
+            return None;
+        }
+        let start = self.waiting.pop()?;
+        self.waiting_bytes -= start.size_bytes;
+        self.begun += 1;
+        self.busy += 1;
+        Some(Work::Begin(start))
+    }
+}
+
+impl Queue {
+    pub(super) fn new(limit: usize, most_begun: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                waiting: BinaryHeap::new(),
+                waiting_bytes: 0,
+                open: VecDeque::new(),
+                begun: 0,
+                most_begun,
+                busy: 0,
+                limit,
+                was_short: false,
+                throttled: None,
+                is_complete: false,
+                is_stopped: false,
+                failure: None,
+            }),
+            changed: Condvar::new(),
+            ended: Notify::new(),
+        }
+    }
+
+    /// Waits for something to do; `None` when there will be nothing more. Whoever gets something calls
+    /// [`Queue::done`] when it is done.
+    pub(super) fn next(&self) -> Option<Work> {
+        let mut state = self.state();
+        loop {
+            if state.is_over() {
+                return None;
+            }
+            if let Some(work) = state.take() {
+                return Some(work);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A worker has done what it got.
+    pub(super) fn done(&self) {
+        self.state().busy -= 1;
+    }
+
+    /// Adds objects that nobody has begun.
+    pub(super) fn add(&self, starts: impl IntoIterator<Item = Start>) {
+        let mut state = self.state();
+        for start in starts {
+            state.waiting_bytes += start.size_bytes;
+            state.waiting.push(start);
+        }
+        self.changed.notify_all();
+    }
+
+    /// An object that has begun has ranges to ask for.
+    pub(super) fn open(&self, object: Arc<Object>) {
+        self.state().open.push_back(object);
+        self.changed.notify_all();
+    }
+
+    /// An object that has begun has to be begun again.
+    pub(super) fn again(&self, start: Start) {
+        self.state().begun -= 1;
+        self.add([start]);
+    }
+
+    /// An object that has begun is in its place.
+    pub(super) fn finished(&self) {
+        let mut state = self.state();
+        state.begun -= 1;
+        self.tell_the_end(&state);
+    }
+
+    /// No object will be added any more.
+    pub(super) fn complete(&self) {
+        let mut state = self.state();
+        state.is_complete = true;
+        self.tell_the_end(&state);
+    }
+
+    /// Ends everything with this error, unless another one was faster.
+    pub(super) fn fail(&self, failure: TransferError) {
+        let mut state = self.state();
+        state.failure.get_or_insert(failure);
+        state.is_stopped = true;
+        self.tell_the_end(&state);
+    }
+
+    /// Ends everything where it stands.
+    pub(super) fn stop(&self) {
+        let mut state = self.state();
+        state.is_stopped = true;
+        self.tell_the_end(&state);
+    }
+
+    fn tell_the_end(&self, state: &State) {
+        if state.is_over() {
+            self.changed.notify_all();
+            self.ended.notify_one();
+        }
+    }
+
+    /// Resolves when nothing is left to do.
+    ///
+    /// # Errors
+    ///
+    /// The first failure.
+    pub(super) async fn ended(&self) -> Result<(), TransferError> {
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(failure) = state.failure.take() {
+                    return Err(failure);
+                }
+                if state.is_over() {
+                    return Ok(());
+                }
+            }
+            self.ended.notified().await;
+        }
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state().is_stopped
+    }
+
+    /// Waits so long, or until everything ends; whether it has.
+    pub(super) fn pause(&self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        let mut state = self.state();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if state.is_stopped || left.is_zero() {
+                return state.is_stopped;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The store asks to be asked less: half as many at a time.
+    pub(super) fn throttled(&self) {
+        let mut state = self.state();
+        if state.throttled.is_none_or(|at| at.elapsed() >= THROTTLE_PAUSE) {
+            state.throttled = Some(Instant::now());
+            state.limit = (state.limit / 2).max(1);
+        }
+    }
+
+    /// How many may be busy at once, and whether more could have been since this was last asked.
+    pub(super) fn load(&self) -> Load {
+        let mut state = self.state();
+        let was_short = std::mem::take(&mut state.was_short);
+        let was_throttled = state.throttled.is_some_and(|at| at.elapsed() < THROTTLE_PAUSE * 10);
+        Load { limit: state.limit, was_short, was_throttled }
+    }
+
+    /// From now on so many may be busy at once.
+    pub(super) fn limit(&self, limit: usize) {
+        self.state().limit = limit;
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How busy the workers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Load {
+    /// How many may be busy at once.
+    pub(super) limit: usize,
+    /// Whether there was work for more of them.
+    pub(super) was_short: bool,
+    /// Whether the store has asked to be asked less not long ago.
+    pub(super) was_throttled: bool,
+}

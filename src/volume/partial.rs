@@ -1,0 +1,224 @@
+//! A file that is not whole yet, and the journal beside it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise};
+
+use super::{FILE_MODE, Stamp, VolumeError, write_error};
+use crate::{ranges::ByteRange, units::MIB};
+
+/// Below this, writing finds out as early as reserving.
+const RESERVE_FROM_BYTES: u64 = MIB;
+
+/// How written bytes leave the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cache {
+    /// When the kernel likes: the model server maps these files next.
+    Keep,
+    /// Soon after they are written: the page cache is charged to the container, and there is little of it.
+    Drop,
+}
+
+/// A file that is not whole yet.
+#[derive(Debug)]
+pub struct Partial {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    journal_path: PathBuf,
+    cache: Cache,
+    has_journal: AtomicBool,
+}
+
+/// A partial whose bytes are all there. It holds no descriptor: thousands of them may wait for their names.
+#[derive(Debug)]
+pub struct Whole {
+    pub(super) path: PathBuf,
+    pub(super) has_journal: bool,
+}
+
+impl Whole {
+    /// A partial that an earlier run has completed.
+    pub(super) fn found(path: PathBuf) -> Self {
+        Self { path, has_journal: true }
+    }
+
+    /// Where it is until it has its final name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn remove_journal(&self) -> io::Result<()> {
+        if !self.has_journal {
+            return Ok(());
+        }
+        match fs::remove_file(self.path.with_extension("journal")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Partial {
+    /// Opens the partial of this name, or creates it, with `len_bytes` reserved.
+    pub(super) fn open(path: PathBuf, len_bytes: u64, cache: Cache) -> Result<Self, VolumeError> {
+        let open = || {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(FILE_MODE)
+                .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+                .open(&path)?;
+            let present = file.metadata()?.len();
+            if present > len_bytes {
+                file.set_len(len_bytes)?;
+            } else if present < len_bytes && len_bytes >= RESERVE_FROM_BYTES {
+                reserve(&file, len_bytes)?;
+            }
+            Ok(file)
+        };
+        let file = open().map_err(|error| write_error(&path, error))?;
+        let journal_path = path.with_extension("journal");
+        Ok(Self { path, file, journal_path, cache, has_journal: AtomicBool::new(false) })
+    }
+
+    /// Writes all of `bytes` at `offset_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] as the system has it.
+    pub fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
+        self.file.write_all_at(bytes, offset_bytes).map_err(|error| self.error(error))
+    }
+
+    /// Reads `buffer.len()` bytes from `offset_bytes` on.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] as the system has it.
+    pub fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> Result<(), VolumeError> {
+        self.file.read_exact_at(buffer, offset_bytes).map_err(|error| self.error(error))
+    }
+
+    /// Where memory is scarce: starts to write this range out, and takes the one before it, which has had the time to
+    /// get there, out of the page cache. Elsewhere nothing happens: the model server maps the file next.
+    pub fn written(&self, range: ByteRange, before: Option<ByteRange>) {
+        if self.cache == Cache::Keep {
+            return;
+        }
+        // Advice only: a file system that cannot follow it keeps the pages, and the kernel reclaims them.
+        start_write_back(&self.file, range);
+        if let Some(before) = before {
+            wait_for_write_back(&self.file, before);
+            let length = std::num::NonZeroU64::new(before.len_bytes());
+            let _ = fadvise(self.file.as_fd(), before.offset_bytes(), length, Advice::DontNeed);
+        }
+    }
+
+    /// All bytes are there and verified. With `stamp` the file gets the modification time that says so to a later run;
+    /// whether the file system keeps it comes back.
+    pub fn complete(&self, stamp: Option<&Stamp>) -> (Whole, bool) {
+        // Whatever the umask took away: the model server may run as another user. A file system
+        // without modes refuses this, and then there is nothing to set.
+        let _ = rustix::fs::fchmod(&self.file, FILE_MODE.into());
+        let is_stamped = stamp.is_none_or(|stamp| stamp.put_on(&self.file));
+        (Whole { path: self.path.clone(), has_journal: self.has_journal.load(Ordering::Relaxed) }, is_stamped)
+    }
+
+    /// What an earlier run has noted beside this partial; empty where there is nothing.
+    pub fn read_journal(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let open = File::options().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&self.journal_path);
+        // A journal that cannot be read says nothing.
+        match open.and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Ok(_) => bytes,
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Begins a new journal that reads `beginning`, under its name at once and whole.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] as the system has it.
+    pub fn begin_journal(&self, beginning: &[u8]) -> Result<Journal, VolumeError> {
+        let path = &self.journal_path;
+        let new = path.with_extension("journal-new");
+        let create = || {
+            let _ = fs::remove_file(&new);
+            let mut file = File::options().append(true).create_new(true).mode(FILE_MODE).open(&new)?;
+            file.write_all(beginning)?;
+            fs::rename(&new, path)?;
+            Ok(file)
+        };
+        self.has_journal.store(true, Ordering::Relaxed);
+        create().map(|file| Journal { path: path.clone(), file }).map_err(|error| write_error(path, error))
+    }
+
+    fn error(&self, error: io::Error) -> VolumeError {
+        write_error(&self.path, error)
+    }
+}
+
+/// Notes beside a partial. Each is one write to the end of the file, so that a killed process leaves at most one of them
+/// torn, and that at the end.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Adds one record.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] as the system has it.
+    pub fn append(&self, record: &[u8]) -> Result<(), VolumeError> {
+        (&self.file).write_all(record).map_err(|error| write_error(&self.path, error))
+    }
+}
+
+/// Reserves the file's blocks, so that a full disk is found out before the first byte.
+fn reserve(file: &File, len_bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len_bytes) {
+        Ok(()) => Ok(()),
+        // Not every file system can; the C library's emulation would write every block, so the
+        // file just gets its length.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {
+            file.set_len(len_bytes)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn start_write_back(file: &File, range: ByteRange) {
+    sync_range(file, range, libc::SYNC_FILE_RANGE_WRITE);
+}
+
+fn wait_for_write_back(file: &File, range: ByteRange) {
+    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    sync_range(file, range, all);
+}
+
+/// `sync_file_range(2)`, which rustix does not have.
+fn sync_range(file: &File, range: ByteRange, flags: libc::c_uint) {
+    let (offset, length) = (range.offset_bytes() as libc::off64_t, range.len_bytes() as libc::off64_t);
+    // SAFETY: no memory is handed over, and the descriptor is open as long as `file` lives.
+    #[expect(unsafe_code, reason = "one system call without a safe wrapper")]
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, flags) };
+}
+
+pub(super) fn is_journal_or_partial(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| matches!(extension.to_str(), Some("partial" | "journal" | "journal-new")))
+}
