@@ -6,12 +6,22 @@
 //! a model is stored as it is meant to be read. Proxies follow `HTTPS_PROXY`, `HTTP_PROXY` and
 //! `NO_PROXY`.
 //!
+//! The bytes of objects come another way: a [`Link`] is one thread's blocking connection, with the
+//! same TLS, proxies and words.
+//!
 //! Every failure leaves as an [`HttpError`] that says which host, which step and why; whether to
 //! try again is for the caller to decide by [`HttpError::is_permanent`].
 
+mod dial;
+mod error;
+mod framing;
+mod head;
+mod link;
+mod stream;
+mod tls;
+
 use std::{
     error::Error as StdError,
-    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -30,101 +40,18 @@ use aws_smithy_types::body::SdkBody;
 
 use hyper_util::client::proxy::matcher::Matcher;
 
+use self::error::{find, find_tls_error};
+pub use self::{
+    dial::Origin,
+    error::HttpError,
+    head::Head,
+    link::{Link, Received, Request},
+};
 use crate::{
     cause::innermost,
     settings::Limits,
-    trust_store::{Refusal, TrustError, TrustStore, explain},
+    trust_store::{TrustError, TrustStore},
 };
-
-/// What went wrong between this program and a server, before or within HTTP.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum HttpError {
-    /// The server's certificate is not trusted; the text is the trust store's explanation.
-    #[error("TLS with {host} refused: {explanation}")]
-    CertificateRefused {
-        /// The host and port.
-        host: String,
-        /// What was presented, why it is refused, what to change.
-        explanation: String,
-    },
-    /// TLS could not be agreed on.
-    #[error("TLS with {host} failed: {explanation}")]
-    Handshake {
-        /// The host and port.
-        host: String,
-        /// Why.
-        explanation: String,
-    },
-    /// The name has no address.
-    #[error("host name {host} cannot be resolved: {cause}; check the endpoint's spelling and the cluster's DNS")]
-    Dns {
-        /// The host and port.
-        host: String,
-        /// The resolver's words.
-        cause: String,
-    },
-    /// No TCP connection.
-    #[error(
-        "no connection to {host}: {cause}; is it the right host and port, may this pod reach it, and does a service mesh hold back the network until its sidecar runs?"
-    )]
-    Connect {
-        /// The host and port.
-        host: String,
-        /// The system's words.
-        cause: String,
-    },
-    /// No TCP connection through the proxy.
-    #[error(
-        "no connection to {host} through proxy {proxy}: {cause}; is the proxy up, and should NO_PROXY name this host?"
-    )]
-    ConnectByProxy {
-        /// The host and port.
-        host: String,
-        /// The proxy, without its credentials.
-        proxy: String,
-        /// The system's words.
-        cause: String,
-    },
-    /// Nothing came in time.
-    #[error("no answer from {host} within {} s", .after.as_secs_f32())]
-    Timeout {
-        /// The host and port.
-        host: String,
-        /// How long it was waited for.
-        after: Duration,
-    },
-    /// The connection broke, or what came is not HTTP.
-    #[error("the connection to {host} broke: {cause}")]
-    Broken {
-        /// The host and port.
-        host: String,
-        /// The innermost words.
-        cause: String,
-    },
-    /// The request cannot be sent at all.
-    #[error("the request to {host} cannot be sent: {cause}")]
-    Unsendable {
-        /// The host and port.
-        host: String,
-        /// Why.
-        cause: String,
-    },
-}
-
-impl HttpError {
-    /// Whether another attempt would end the same way: certificates and protocols do not change
-    /// within a run.
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            Self::CertificateRefused { .. } | Self::Handshake { .. } | Self::Unsendable { .. } => true,
-            Self::Dns { .. }
-            | Self::Connect { .. }
-            | Self::ConnectByProxy { .. }
-            | Self::Timeout { .. }
-            | Self::Broken { .. } => false,
-        }
-    }
-}
 
 /// One HTTP client with its trust store.
 #[derive(Clone, Debug)]
@@ -132,6 +59,7 @@ pub struct Http {
     client: reqwest::Client,
     /// For metadata services, which no proxy may see.
     direct: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
     trust_store: Arc<TrustStore>,
     /// reqwest reads the same variables by the same rules, and does not tell.
     proxies: Arc<Matcher>,
@@ -171,6 +99,7 @@ impl Http {
         Ok(Self {
             client: builder().build().map_err(HttpSetupError::Client)?,
             direct: builder().no_proxy().build().map_err(HttpSetupError::Client)?,
+            tls: Arc::new(tls),
             trust_store: Arc::new(trust_store),
             proxies: Arc::new(Matcher::from_env()),
             connect_timeout: limits.connect_timeout.value,
@@ -213,7 +142,7 @@ impl Http {
 
     fn classify(&self, host: String, proxy: Option<String>, error: &reqwest::Error) -> HttpError {
         if let Some(tls) = find_tls_error(error) {
-            return self.classify_tls(host, tls);
+            return HttpError::of_tls(&self.trust_store, host, tls);
         }
         let cause = innermost(error);
         if find::<NoAddress>(error).is_some() {
@@ -221,50 +150,12 @@ impl Http {
         } else if error.is_timeout() {
             HttpError::Timeout { host, after: self.connect_timeout }
         } else if error.is_connect() {
-            match proxy {
-                Some(proxy) => HttpError::ConnectByProxy { host, proxy, cause },
-                None => HttpError::Connect { host, cause },
-            }
+            HttpError::of_connecting(host, proxy, cause)
         } else if error.is_builder() {
             HttpError::Unsendable { host, cause }
         } else {
             HttpError::Broken { host, cause }
         }
-    }
-
-    fn classify_tls(&self, host: String, error: &rustls::Error) -> HttpError {
-        if let rustls::Error::InvalidCertificate(_) = error {
-            let explanation = self
-                .trust_store
-                .handshakes()
-                .last_refused()
-                .map_or_else(|| error.to_string(), |refusal: Refusal| explain(&self.trust_store, &refusal));
-            return HttpError::CertificateRefused { host, explanation };
-        }
-        let explanation = match error {
-            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
-                "the server speaks plain HTTP on this port; write the endpoint with http://, or use the port that speaks TLS".to_owned()
-            }
-            rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => {
-                "the server speaks only old TLS; enable TLS 1.2 or 1.3 on it".to_owned()
-            }
-            rustls::Error::PeerIncompatible(_)
-            | rustls::Error::AlertReceived(rustls::AlertDescription::InsufficientSecurity) => {
-                "the server has no TLS version or cipher suite that this client has; enable TLS 1.3 on it, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20".to_owned()
-            }
-            rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure) => {
-                "the server ended the handshake: it has no cipher suite that this client has, or it wants a client certificate, which S3 does not have; enable TLS 1.3 on it, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or use a port without client certificates".to_owned()
-            }
-            rustls::Error::AlertReceived(rustls::AlertDescription::UnrecognisedName) => {
-                "the server does not know this host name; check the endpoint's spelling and the routes in front of the store".to_owned()
-            }
-            rustls::Error::AlertReceived(
-                rustls::AlertDescription::CertificateRequired
-                | rustls::AlertDescription::BadCertificate,
-            ) => "the server wants a client certificate, which S3 does not have; use the port that is meant for clients outside of a service mesh".to_owned(),
-            _ => error.to_string(),
-        };
-        HttpError::Handshake { host, explanation }
     }
 }
 
@@ -277,26 +168,6 @@ fn is_metadata_service(host: Option<&str>) -> bool {
         Ok(IpAddr::V6(address)) => address.segments()[..2] == [0xfd00, 0x0ec2],
         Err(_) => false,
     }
-}
-
-/// rustls' error, wherever in the chain it hides: an `io::Error` does not give its inner error as
-/// its source.
-fn find_tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    find::<rustls::Error>(error)
-}
-
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
 }
 
 /// What a name resolved to, in random order: many connections then reach many of the store's front
@@ -401,13 +272,5 @@ mod tests {
         for host in ["10.0.0.1", "minio.example", "[::1]"] {
             assert!(!is_metadata_service(Some(host)), "{host}");
         }
-    }
-
-    #[test]
-    fn an_error_inside_an_io_error_is_found() {
-        let inner = io::Error::other(rustls::Error::DecryptError);
-        let outer = io::Error::other(inner);
-        assert_eq!(find_tls_error(&outer), Some(&rustls::Error::DecryptError));
-        assert_eq!(find_tls_error(&io::Error::other("plain")), None);
     }
 }

@@ -8,12 +8,15 @@
 mod attributes;
 mod credentials;
 mod error;
-mod reader;
+mod place;
+pub mod reader;
+mod signature;
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -26,13 +29,13 @@ use aws_sdk_s3::{
         retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
-    operation::{RequestId, get_object::GetObjectOutput},
+    operation::RequestId,
     primitives::{ByteStream, DateTime},
     types::ChecksumMode,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use self::{credentials::Signer, error::Failure};
+use self::{credentials::Signer, error::Failure, place::Place, signature::Keyring};
 use crate::{
     cause::innermost,
     checksum::{StoredChecksums, Verifiability},
@@ -56,7 +59,10 @@ pub struct S3 {
 
 #[derive(Debug)]
 struct Shared {
-    address: RwLock<Address>,
+    address: RwLock<Arc<Address>>,
+    http: Http,
+    /// `None` signs nothing.
+    keyring: Option<Keyring>,
     region_learned: AtomicBool,
     /// Version ids are left out once the store denies them: `s3:GetObject` alone does not allow
     /// them, and `If-Match` protects as well.
@@ -70,11 +76,30 @@ struct Shared {
 }
 
 /// Where requests go, and how they are signed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Address {
     client: Client,
     /// What the settings name; `None` is Amazon's own for the region.
     endpoint: Option<Endpoint>,
+    /// Where the buckets that were read from are.
+    places: Mutex<HashMap<Box<str>, Arc<Place>>>,
+}
+
+impl Address {
+    fn new(config: Config, endpoint: Option<Endpoint>) -> Arc<Self> {
+        Arc::new(Self { client: Client::from_conf(config), endpoint, places: Mutex::default() })
+    }
+
+    /// Where a bucket's objects are; blocks where the SDK has to be asked.
+    fn place(&self, bucket: &str, runtime: &tokio::runtime::Handle) -> Result<Arc<Place>, Box<Failure>> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get(bucket) {
+            return Ok(Arc::clone(place));
+        }
+        let place = Arc::new(runtime.block_on(Place::find(&self.client, bucket))?);
+        places.insert(bucket.into(), Arc::clone(&place));
+        Ok(place)
+    }
 }
 
 /// One object, as a listing or a head tells of it.
@@ -177,14 +202,14 @@ impl Attempt {
         self.failure.kind == Kind::Changed
     }
 
+    /// Whether the store asks for fewer requests.
+    pub fn is_throttled(&self) -> bool {
+        self.failure.retry == Some(retry::Kind::Throttled)
+    }
+
     /// Whether other bytes came than those that were asked for.
     pub fn is_wrong_bytes(&self) -> bool {
         self.failure.kind == Kind::WrongBytes
-    }
-
-    /// Whether the store asks to be asked less.
-    pub fn is_throttled(&self) -> bool {
-        self.failure.retry == Some(retry::Kind::Throttled)
     }
 
     /// How long to wait before the next attempt, or `None` where there should be none.
@@ -231,22 +256,23 @@ impl S3 {
             credentials::SignerError::None(none) => ConnectError::NoCredentials(none),
             credentials::SignerError::Http(error) => ConnectError::Http(error),
         })?;
-        let config = config(connection, http, &signer);
+        let keyring = signer.provider.map(Keyring::new);
+        let config = config(connection, http.clone(), keyring.clone());
+        let endpoint = connection.endpoint.as_ref().map(|endpoint| endpoint.value.clone());
         Ok(Self {
             shared: Arc::new(Shared {
-                address: RwLock::new(Address {
-                    client: Client::from_conf(config),
-                    endpoint: connection.endpoint.as_ref().map(|endpoint| endpoint.value.clone()),
-                }),
+                address: RwLock::new(Address::new(config, endpoint)),
+                http,
+                keyring,
                 // A region that somebody configured is replaced as well, and that is said.
                 region_learned: AtomicBool::new(false),
                 versions_denied: AtomicBool::new(false),
                 identity: signer.identity,
                 policy: policy(limits),
-                stall_timeout: limits.stall_timeout.value,
                 answer_timeout: limits.connect_timeout.value
                     + limits.first_byte_timeout.value
                     + limits.stall_timeout.value,
+                stall_timeout: limits.stall_timeout.value,
             }),
         })
     }
@@ -258,18 +284,14 @@ impl S3 {
 
     /// Who is asked, for messages.
     pub fn endpoint(&self) -> String {
-        let Address { client, endpoint } = self.address();
-        match endpoint {
+        let address = self.address();
+        match &address.endpoint {
             Some(endpoint) => endpoint.to_string(),
             None => {
-                let region = client.config().region().map_or(DEFAULT_REGION, Region::as_ref);
+                let region = address.client.config().region().map_or(DEFAULT_REGION, Region::as_ref);
                 format!("Amazon S3 in {region}")
             }
         }
-    }
-
-    fn stall_timeout(&self) -> Duration {
-        self.shared.stall_timeout
     }
 
     /// The bounds of attempts, for those who count their own.
@@ -384,8 +406,12 @@ impl S3 {
         denied
     }
 
+    fn denies_all_versions(&self) -> bool {
+        self.shared.versions_denied.load(Ordering::Relaxed)
+    }
+
     async fn get_once(&self, get: Get<'_>) -> Result<Body, Attempt> {
-        let version = get.version.filter(|_| !self.shared.versions_denied.load(Ordering::Relaxed));
+        let version = get.version.filter(|_| !self.denies_all_versions());
         let mut request = self
             .client()
             .get_object()
@@ -403,7 +429,8 @@ impl S3 {
             });
         }
         let output = self.in_time(request.send()).await.map_err(|failure| Attempt { failure })?;
-        check_answer(&output, get)?;
+        let length = output.content_length().map(|length| size(Some(length)));
+        check_answer(get, output.e_tag(), length, output.content_range())?;
         let checksum = StoredChecksums {
             crc64nvme: output.checksum_crc64_nvme(),
             crc32c: output.checksum_crc32_c(),
@@ -421,10 +448,10 @@ impl S3 {
     }
 
     fn client(&self) -> Client {
-        self.address().client
+        self.address().client.clone()
     }
 
-    fn address(&self) -> Address {
+    fn address(&self) -> Arc<Address> {
         self.shared.address.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -442,11 +469,12 @@ impl S3 {
         let started = Instant::now();
         let mut backoff = Backoff::new(self.shared.policy);
         loop {
-            let failure = match self.in_time(send(self.client())).await {
+            let address = self.address();
+            let failure = match self.in_time(send(address.client.clone())).await {
                 Ok(output) => return Ok(output),
                 Err(failure) => failure,
             };
-            if self.learn_region(&failure) {
+            if self.learn_region(&failure, &address) {
                 continue;
             }
             let attempt = Attempt { failure };
@@ -484,32 +512,33 @@ impl S3 {
     }
 
     /// Signs for the region that the store names, once. A region that is wrong twice is an error.
-    fn learn_region(&self, failure: &Failure) -> bool {
+    /// `asked` is where the request went that failed.
+    fn learn_region(&self, failure: &Failure, asked: &Arc<Address>) -> bool {
         let Some(region) = &failure.region else {
             return false;
         };
-        let Address { client, endpoint } = self.address();
-        let used = client.config().region().map(Region::to_string);
+        let used = asked.client.config().region().map(Region::to_string);
         let is_about_region = failure.kind == Kind::Misaddressed || failure.status == Some(400);
-        if !is_about_region
-            || used.as_deref() == Some(region)
-            || self.shared.region_learned.swap(true, Ordering::Relaxed)
-        {
+        if !is_about_region || used.as_deref() == Some(region) {
             return false;
+        }
+        let mut current = self.shared.address.write().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.region_learned.swap(true, Ordering::Relaxed) {
+            // Another request may have learned it while this one was under way.
+            return !Arc::ptr_eq(&current, asked);
         }
         tracing::info!(
             region,
             "the bucket is in another region than {}; signing for it from here on",
             used.unwrap_or_default()
         );
-        let mut config = client.config().to_builder().region(Region::new(region.clone()));
+        let mut config = asked.client.config().to_builder().region(Region::new(region.clone()));
         // A region's own endpoint serves no other region; anybody else's is where the store is.
-        let endpoint = endpoint.filter(|endpoint| !endpoint.is_aws_region());
+        let endpoint = asked.endpoint.clone().filter(|endpoint| !endpoint.is_aws_region());
         if endpoint.is_none() {
             config.set_endpoint_url(None);
         }
-        let address = Address { client: Client::from_conf(config.build()), endpoint };
-        *self.shared.address.write().unwrap_or_else(PoisonError::into_inner) = address;
+        *current = Address::new(config.build(), endpoint);
         true
     }
 
@@ -533,7 +562,7 @@ impl S3 {
     }
 }
 
-fn config(connection: &Connection, http: Http, signer: &Signer) -> Config {
+fn config(connection: &Connection, http: Http, keyring: Option<Keyring>) -> Config {
     let region = connection.region.as_ref().map_or(DEFAULT_REGION, |region| &region.value);
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -551,8 +580,8 @@ fn config(connection: &Connection, http: Http, signer: &Signer) -> Config {
     if let Some(endpoint) = &connection.endpoint {
         config = config.endpoint_url(endpoint.value.to_string());
     }
-    match &signer.provider {
-        Some(provider) => config.credentials_provider(provider.clone()),
+    match keyring {
+        Some(keyring) => config.credentials_provider(keyring),
         None => config.allow_no_auth(),
     }
     .build()
@@ -580,20 +609,27 @@ fn trusted(mut stored: StoredChecksums<'_>, etag: Option<&str>) -> Verifiability
 
 /// The answer must be for the bytes that were asked for, of the object as it was planned. The ETag
 /// is looked at as well: not every store and not every cache in front of one heeds `If-Match`.
-fn check_answer(output: &GetObjectOutput, get: Get<'_>) -> Result<(), Attempt> {
-    if let (Some(planned), Some(etag)) = (get.etag, output.e_tag())
+fn check_answer(
+    get: Get<'_>,
+    etag: Option<&str>,
+    length_bytes: Option<u64>,
+    content_range: Option<&str>,
+) -> Result<(), Attempt> {
+    if let (Some(planned), Some(etag)) = (get.etag, etag)
         && planned != etag
     {
         return Err(Attempt::changed(format!("the object has ETag {etag} now, and had {planned}")));
     }
     let Some(range) = get.range else {
-        let length = size(output.content_length());
-        if length == get.size_bytes {
-            return Ok(());
-        }
-        return Err(Attempt::changed(format!("the object has {length} bytes now, and had {}", get.size_bytes)));
+        // A body in chunks is measured as it comes.
+        return match length_bytes.filter(|length| *length != get.size_bytes) {
+            Some(length) => {
+                Err(Attempt::changed(format!("the object has {length} bytes now, and had {}", get.size_bytes)))
+            }
+            None => Ok(()),
+        };
     };
-    let Some(content_range) = output.content_range() else {
+    let Some(content_range) = content_range else {
         let finding = format!("the server ignored the Range header ({range}) and sent the whole object");
         return Err(Attempt::wrong_bytes(finding));
     };

@@ -5,6 +5,7 @@
 
 use std::{fmt, time::Duration};
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     operation::RequestId,
@@ -164,12 +165,10 @@ impl Failure {
             let metadata = service.err().meta();
             failure.code = metadata.code().map(str::to_owned);
             failure.message = metadata.message().map(str::to_owned);
-            failure.request_id = service.err().request_id().map(str::to_owned);
+            failure.request_id = service.err().request_id().map(str::to_owned).or(failure.request_id);
         }
         if failure.status.is_some() && is_broken_body(error) {
-            failure.kind = Kind::Unreachable;
-            failure.retry = Some(RetryKind::Transient);
-            failure.finding = Some(format!("the answer broke off: {}", innermost(error)));
+            failure.break_off(&innermost(error));
             return Box::new(failure);
         }
         // Before the wire the SDK's words are all there is, and for an answer that it cannot read.
@@ -179,6 +178,46 @@ impl Failure {
         }
         failure.judge();
         Box::new(failure)
+    }
+
+    /// No answer at all.
+    pub(super) fn of_http(error: HttpError) -> Box<Self> {
+        let mut failure = Self { source: Some(error), ..Self::new(Kind::Unreachable, None) };
+        failure.judge();
+        Box::new(failure)
+    }
+
+    /// An answer that is no success.
+    pub(super) fn of_reply(reply: &Reply<'_>) -> Box<Self> {
+        let mut failure = Self::new(Kind::NotS3, None);
+        failure.read_reply(reply);
+        failure.code = element(reply.body, "Code");
+        failure.message = element(reply.body, "Message");
+        failure.judge();
+        Box::new(failure)
+    }
+
+    /// An answer that is no success, and that did not arrive whole.
+    pub(super) fn of_broken_reply(reply: &Reply<'_>, cause: &str) -> Box<Self> {
+        let mut failure = Self::new(Kind::Unreachable, None);
+        failure.read_reply(reply);
+        failure.break_off(cause);
+        Box::new(failure)
+    }
+
+    /// Nobody can sign any more.
+    pub(super) fn of_credentials(error: &CredentialsError) -> Box<Self> {
+        let mut failure = Self { source: http_error(error).cloned(), ..Self::new(Kind::NoCredentials, None) };
+        if failure.source.is_none() {
+            failure.finding = Some(innermost(error));
+        }
+        failure.judge();
+        Box::new(failure)
+    }
+
+    /// A request that cannot be made.
+    pub(super) fn of_request(cause: String) -> Box<Self> {
+        Self::of_answer(Kind::NotS3, None, cause)
     }
 
     /// A body that broke off, or an answer that is not what was asked for.
@@ -205,19 +244,34 @@ impl Failure {
         self.status.is_some() || self.code.is_some() || self.message.is_some() || self.finding.is_some()
     }
 
+    /// Whether the same request may succeed with fresh credentials.
+    pub(super) fn is_of_expired_keys(&self) -> bool {
+        matches!(self.code.as_deref(), Some("ExpiredToken" | "ExpiredTokenException"))
+    }
+
+    fn break_off(&mut self, cause: &str) {
+        self.kind = Kind::Unreachable;
+        self.retry = Some(RetryKind::Transient);
+        self.finding = Some(format!("the answer broke off: {cause}"));
+    }
+
     fn read_response(&mut self, response: &HttpResponse) {
-        self.status = Some(response.status().as_u16());
-        let header = |name| response.headers().get(name).map(str::to_owned);
-        self.region = header("x-amz-bucket-region");
+        let body = response.body().bytes().and_then(|body| std::str::from_utf8(body).ok());
+        self.read_reply(&Reply {
+            status: response.status().as_u16(),
+            header: &|name| response.headers().get(name),
+            body: body.unwrap_or_default(),
+        });
+    }
+
+    fn read_reply(&mut self, reply: &Reply<'_>) {
+        let header = |name| (reply.header)(name).map(str::to_owned);
+        self.status = Some(reply.status);
+        self.request_id = header("x-amzn-requestid").or_else(|| header("x-amz-request-id"));
         self.retry_after =
             header("retry-after").and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
         // AuthorizationHeaderMalformed names the region in its body, PermanentRedirect an endpoint.
-        if self.region.is_none()
-            && let Some(body) = response.body().bytes()
-            && let Ok(body) = std::str::from_utf8(body)
-        {
-            self.region = element(body, "Region");
-        }
+        self.region = header("x-amz-bucket-region").or_else(|| element(reply.body, "Region"));
     }
 
     fn judge(&mut self) {
@@ -254,9 +308,54 @@ impl Failure {
     }
 }
 
+/// What a failed answer tells, whoever received it.
+pub(super) struct Reply<'a> {
+    pub(super) status: u16,
+    pub(super) header: &'a dyn for<'n> Fn(&'n str) -> Option<&'a str>,
+    pub(super) body: &'a str,
+}
+
 /// The text of the first `<name>` element: error bodies are a few lines without attributes.
 fn element(body: &str, name: &str) -> Option<String> {
     let (_, rest) = body.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    Some(unescaped(text.trim())).filter(|text| !text.is_empty())
+}
+
+/// A text with the five entities of XML, and numeric ones, as what they stand for.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('&');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let entity = part.split_once(';').and_then(|(name, rest)| Some((character(name)?, rest)));
+        match entity {
+            Some((character, rest)) => {
+                plain.push(character);
+                plain.push_str(rest);
+            }
+            None => {
+                plain.push('&');
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
+}
+
+fn character(entity: &str) -> Option<char> {
+    match entity {
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "amp" => Some('&'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        _ => {
+            let number = entity.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(hexadecimal) => u32::from_str_radix(hexadecimal, 16),
+                None => number.parse(),
+            };
+            char::from_u32(code.ok()?)
+        }
+    }
 }

@@ -1,0 +1,179 @@
+//! Who signs a GET, and how: the credentials of the moment, and AWS Signature Version 4 as S3 has it
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>).
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant, SystemTime},
+};
+
+use aws_credential_types::{
+    Credentials as Keys,
+    provider::{
+        ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future::ProvideCredentials as Provided,
+    },
+};
+use aws_sigv4::{
+    http_request::{
+        PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+        UriPathNormalizationMode, sign,
+    },
+    sign::v4,
+};
+use aws_smithy_runtime_api::client::identity::Identity;
+
+/// Credentials that expire this soon are replaced: a request may wait that long for a connection.
+const RENEWED_BEFORE_EXPIRY: Duration = Duration::from_secs(60);
+
+/// A provider that has nothing newer yet is not asked again before this.
+const ASKED_AT_MOST_EVERY: Duration = Duration::from_secs(10);
+
+/// The credentials of the moment, for all who sign: the provider is asked once for all of them.
+#[derive(Clone)]
+pub(super) struct Keyring {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    provider: SharedCredentialsProvider,
+    held: RwLock<Option<Held>>,
+    /// Held by whoever asks the provider.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Held {
+    keys: Keys,
+    identity: Identity,
+    asked_at: Instant,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    fn lasts(&self) -> bool {
+        let expires_soon = self.keys.expiry().is_some_and(|expiry| expiry <= SystemTime::now() + RENEWED_BEFORE_EXPIRY);
+        !expires_soon || self.asked_at.elapsed() < ASKED_AT_MOST_EVERY
+    }
+
+    fn is_valid(&self) -> bool {
+        self.keys.expiry().is_none_or(|expiry| expiry > SystemTime::now())
+    }
+}
+
+/// What signed a request, to tell it from what signs the next.
+#[derive(Clone, Debug)]
+pub(super) struct Signatory {
+    keys: Keys,
+    identity: Identity,
+}
+
+impl Keyring {
+    pub(super) fn new(provider: SharedCredentialsProvider) -> Self {
+        Self { shared: Arc::new(Shared { provider, held: RwLock::default(), asking: tokio::sync::Mutex::default() }) }
+    }
+
+    /// Who signs now; blocks where the provider has to be asked.
+    pub(super) fn signatory(&self, runtime: &tokio::runtime::Handle) -> Result<Signatory, CredentialsError> {
+        if let Some(held) = self.held().filter(Held::lasts) {
+            return Ok(held.into());
+        }
+        runtime.block_on(self.ask(Held::lasts)).map(Signatory::from)
+    }
+
+    /// Asks for credentials that are not `refused`'s. `false` where there are no others.
+    pub(super) fn replace(&self, refused: &Signatory, runtime: &tokio::runtime::Handle) -> bool {
+        let is_another = |keys: &Keys| *keys != refused.keys;
+        match runtime.block_on(self.ask(|held| is_another(&held.keys))) {
+            Ok(held) => is_another(&held.keys),
+            Err(error) => {
+                tracing::debug!("the credentials have expired, and there are no others: {error}");
+                false
+            }
+        }
+    }
+
+    fn held(&self) -> Option<Held> {
+        self.shared.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is held if it will do, else what the provider has.
+    async fn ask(&self, will_do: impl Fn(&Held) -> bool) -> Result<Held, CredentialsError> {
+        let _one_at_a_time = self.shared.asking.lock().await;
+        let before = self.held();
+        if let Some(held) = before.clone().filter(will_do) {
+            return Ok(held);
+        }
+        let keys = match self.shared.provider.provide_credentials().await {
+            Ok(keys) => keys,
+            // The last minute is good enough to go on with.
+            Err(error) => match before.filter(Held::is_valid) {
+                Some(before) => {
+                    tracing::warn!("fresh credentials cannot be had yet: {error}");
+                    before.keys
+                }
+                None => return Err(error),
+            },
+        };
+        let held = Held { identity: Identity::from(keys.clone()), keys, asked_at: Instant::now() };
+        *self.shared.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
+        Ok(held)
+    }
+}
+
+/// For the SDK, so that it asks for LIST and HEAD what the others have been given.
+impl ProvideCredentials for Keyring {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        Provided::new(async { self.ask(Held::lasts).await.map(|held| held.keys) })
+    }
+}
+
+impl From<Held> for Signatory {
+    fn from(held: Held) -> Self {
+        Self { keys: held.keys, identity: held.identity }
+    }
+}
+
+/// For what a signature is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
+    pub(super) region: String,
+    pub(super) service: String,
+}
+
+/// The headers that sign a GET of `path`, which is percent-encoded, with `headers`, `Host` among
+/// them.
+pub(super) fn signed_headers(
+    signatory: &Signatory,
+    scope: &Scope,
+    path: &str,
+    headers: &[(&'static str, String)],
+    now: SystemTime,
+) -> Result<Vec<(&'static str, String)>, String> {
+    let mut settings = SigningSettings::default();
+    // S3 takes keys as they are: `a//b`, `./a` and `a%2Fb` are keys of their own.
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    let params = v4::SigningParams::builder()
+        .identity(&signatory.identity)
+        .region(&scope.region)
+        .name(&scope.service)
+        .time(now)
+        .settings(settings)
+        .build()
+        .map_err(|error| error.to_string())?
+        .into();
+    let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));
+    let request = SignableRequest::new("GET", path, headers, SignableBody::empty()).map_err(|e| e.to_string())?;
+    let (instructions, _) = sign(request, &params).map_err(|error| error.to_string())?.into_parts();
+    let (headers, _) = instructions.into_parts();
+    Ok(headers.into_iter().map(|header| (header.name(), header.value().to_owned())).collect())
+}
