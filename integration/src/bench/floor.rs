@@ -1,9 +1,9 @@
 //! The floor: what no client can be below that does the same work on the same machine.
 //!
 //! A few threads, each with one blocking connection, take ranges of 16 MiB in turn. Each receives 256 KiB per system call,
-//! decrypts the records from there straight into the buffer that is written (no other copy is made), and writes 256 KiB at
-//! its place in a file whose blocks are allocated before. It lists nothing, signs nothing, checks nothing and retries
-//! nothing: the list of objects comes as a file.
+//! decrypts the records from there straight into the buffer that is written (no other copy is made), and writes 64 KiB at a
+//! time at their place in a file whose blocks are allocated before. It lists nothing, signs nothing, checks nothing and
+//! retries nothing: the list of objects comes as a file.
 
 mod connection;
 
@@ -38,8 +38,13 @@ const FLOOR: &str = "--floor";
 /// What is asked at once.
 const RANGE_BYTES: u64 = 16 << 20;
 
-/// What is written at once.
-const WRITE_BYTES: usize = 256 * 1024;
+/// What is collected before it is written.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What is written at once. The size of a write decides the size of the folios that the page cache takes, and on a virtual
+/// machine whose hypervisor takes back free blocks of 2 MiB, folios from those cost ten times as much: 256 KiB per write
+/// took 0.11 to 1.2 CPU-s per GiB, 64 KiB 0.14 to 0.19.
+const WRITE_BYTES: usize = 64 * 1024;
 
 /// A run of the floor.
 pub(super) fn command(case: &Case, endpoint: &str, ca: &Path, scratch: &Path, destination: &Path) -> Measured {
@@ -111,6 +116,8 @@ fn pieces(list: &str, destination: &Path) -> io::Result<Vec<Piece>> {
             range: start..size.min(start + RANGE_BYTES),
         }));
     }
+    // One range of each file after the other: two writers of one file wait for each other in the kernel.
+    pieces.sort_by_key(|piece| piece.range.start);
     Ok(pieces)
 }
 
@@ -121,7 +128,7 @@ fn fetch_all(
     next: &AtomicUsize,
 ) -> io::Result<()> {
     let mut connection = Connection::open(address, tls)?;
-    let mut buffer = vec![0; WRITE_BYTES + connection::SLACK_BYTES];
+    let mut buffer = vec![0; BUFFER_BYTES + connection::SLACK_BYTES];
     while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
         fetch(&mut connection, piece, &mut buffer)?;
     }
@@ -156,11 +163,13 @@ fn fetch(connection: &mut Connection, piece: &Piece, buffer: &mut [u8]) -> io::R
     let mut at = start;
     while at < end {
         let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-        let wanted = left.min(WRITE_BYTES);
+        let wanted = left.min(BUFFER_BYTES);
         while filled < wanted {
             filled += connection.receive(&mut buffer[filled..])?;
         }
-        file.write_all_at(&buffer[..wanted], at)?;
+        for (index, part) in buffer[..wanted].chunks(WRITE_BYTES).enumerate() {
+            file.write_all_at(part, at + (index * WRITE_BYTES) as u64)?;
+        }
         buffer.copy_within(wanted..filled, 0);
         filled -= wanted;
         at += wanted as u64;
