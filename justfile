@@ -25,9 +25,10 @@ deny:
 quickstart:
     cargo quickstart
 
-# Start-up, memory and time of the release binary. Writes below the current directory: run it on a disk, not on a tmpfs.
-bench:
-    cargo run --quiet --package storage-initializer-integration --bin bench
+# The release binary beside s5cmd, KServe's initializer, aws-cli, curl and the floor: docs/PERFORMANCE.md. `just bench --case
+# tls-4x512 --clients ours,s5cmd,floor` is the short way. Downloads below the current directory: run it on a disk.
+bench *options:
+    cargo run --quiet --release --package storage-initializer-integration --bin bench -- {{options}}
 
 # What changed in the snapshots of messages, one by one.
 review:

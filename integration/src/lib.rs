@@ -20,6 +20,7 @@
 #![allow(clippy::expect_used, reason = "a harness that cannot set up its test has to fail it, loudly and at once")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bench;
 pub mod connect_proxy;
 pub mod initializer;
 pub mod measure;

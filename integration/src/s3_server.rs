@@ -17,7 +17,7 @@ mod connection;
 mod describe;
 mod front;
 mod host;
-mod listing;
+pub(crate) mod listing;
 mod object;
 mod operations;
 mod read;

@@ -1,0 +1,139 @@
+//! Runs a case: every client in turn, in each round.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    time::Duration,
+};
+
+use super::{
+    cases::Case,
+    clients::{Client, Programs},
+    memory::MemoryGroup,
+    options::Options,
+    report::{CaseReport, Run},
+    server::{Server, map},
+};
+use crate::{
+    measure::Cost,
+    pki::{Authority, LeafSpec},
+};
+
+/// The memory limit of [`Client::Limited`]: what a small init container has.
+const LIMIT_BYTES: u64 = 64 << 20;
+
+/// Runs every round of a case. The error says why it cannot be run here.
+pub(super) fn run(case: &Case, options: &Options, cache: &Path, data: &Path) -> Result<CaseReport, String> {
+    let group = case.clients.contains(&Client::Limited).then(|| MemoryGroup::new(LIMIT_BYTES)).transpose()?;
+    let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(&options.destination);
+    let scratch = scratch.map_err(|error| format!("{}: {error}", options.destination.display()))?;
+    // Absolute, for clients that change their directory.
+    let path = scratch.path().canonicalize().map_err(|error| error.to_string())?;
+    let authority = Authority::new("Benchmark Root CA");
+    let mut server = Server::start(case, data, &authority.issue(LeafSpec::new()));
+    let programs = Programs::new(cache, &path, &authority.pem());
+    let limited =
+        Programs::new(cache, &path, &authority.pem()).ours_under(&group.as_ref().map_or(vec![], |group| group.enter()));
+    let programs = match &options.callgrind {
+        Some(file) => programs.ours_under(&callgrind(file)),
+        None => programs,
+    };
+    let content = map(&File::open(data).map_err(|error| error.to_string())?);
+    let mut report = CaseReport::new(case.clone());
+    for round in 0..case.rounds {
+        let mut runs = Vec::new();
+        for turn in 0..case.clients.len() {
+            let client = case.clients[(round + turn) % case.clients.len()];
+            let destination = path.join("out");
+            fs::create_dir(&destination).map_err(|error| error.to_string())?;
+            let programs = if client == Client::Limited { &limited } else { &programs };
+            let measured = programs.command(client, case, &server, &destination);
+            server.take_statistics();
+            let cost = measured.run();
+            let statistics = server.take_statistics();
+            announce(case, round, client, &cost);
+            if cost.exit_code != Some(0) {
+                return Err(format!("{} ended with {:?}:\n{}", client.title(), cost.exit_code, cost.log));
+            }
+            if options.callgrind.is_some() {
+                eprintln!("{}", cost.log);
+            }
+            check(case, client, &destination, (round == 0).then_some(&content))?;
+            remove_and_sync(&destination).map_err(|error| error.to_string())?;
+            let first_request = statistics.first_request.map(|at| at.saturating_sub(cost.started));
+            runs.push(Run { client, cost, statistics, first_request });
+        }
+        report.rounds.push(runs);
+    }
+    if let Some((Some(peak), met)) = group.map(|group| group.peak()) {
+        report.notes.push(format!(
+            "Of the 64 MiB, page cache included, {:.1} were charged at most; the limit was met {} times.",
+            peak as f64 / f64::from(1 << 20),
+            met.map_or_else(|| "an unknown number of".to_owned(), |met: u64| met.to_string())
+        ));
+    }
+    Ok(report)
+}
+
+fn announce(case: &Case, round: usize, client: Client, cost: &Cost) {
+    let seconds = |duration: Duration| duration.as_secs_f64();
+    eprintln!(
+        "{} round {} of {}: {:8} {:6.2} CPU-s {:6.2} s {:6.1} MiB",
+        case.name,
+        round + 1,
+        case.rounds,
+        client.name(),
+        seconds(cost.cpu),
+        seconds(cost.wall),
+        cost.peak_rss_bytes as f64 / f64::from(1 << 20)
+    );
+}
+
+fn callgrind(file: &Path) -> Vec<String> {
+    let mut command: Vec<String> = ["valgrind", "--tool=callgrind", "--quiet"].map(str::to_owned).into();
+    command.push(format!("--callgrind-out-file={}", file.display()));
+    // The code of the cryptography is told apart from the rest by its own functions.
+    command
+}
+
+/// Every byte is there; with `content`, every byte is right. What curl makes of one object is several files.
+fn check(case: &Case, client: Client, destination: &Path, content: Option<&memmap2::Mmap>) -> Result<(), String> {
+    let there: u64 = files(destination).map_err(|error| error.to_string())?;
+    if there != case.bytes() {
+        return Err(format!("{} left {there} bytes of {}", client.title(), case.bytes()));
+    }
+    let Some(content) = content else { return Ok(()) };
+    for object in &case.objects {
+        let name = object.key.rsplit('/').next().unwrap_or_default();
+        let Ok(file) = File::open(destination.join(name)) else {
+            if client == Client::Curl {
+                continue;
+            }
+            return Err(format!("{} left no {name}", client.title()));
+        };
+        let (start, end) = (object.offset as usize, (object.offset + object.size) as usize);
+        if map(&file)[..] != content[start..end] {
+            return Err(format!("{} left a {name} that differs", client.title()));
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of all files below a directory.
+fn files(directory: &Path) -> io::Result<u64> {
+    fs::read_dir(directory)?
+        .map(|entry| {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() { files(&entry.path()) } else { Ok(metadata.len()) }
+        })
+        .sum()
+}
+
+/// So that no run pays for the writing back of the one before.
+fn remove_and_sync(destination: &Path) -> io::Result<()> {
+    fs::remove_dir_all(destination)?;
+    let parent = File::open(destination.parent().unwrap_or(destination))?;
+    Ok(rustix::fs::syncfs(parent)?)
+}
