@@ -5,10 +5,12 @@ use std::{process::ExitCode, sync::Arc};
 use clap::Parser as _;
 use storage_initializer::{
     check,
-    cli::{Arguments, Command, Output, Pairs},
+    cli::{Arguments, Command, Migrate, Output, Pairs},
     env::Environment,
     error::Error,
     logging::{self, Terminal},
+    manifest::Manifests,
+    migrate::{MigrateError, migrate, print},
     report::Report,
     run,
     settings::{Logging, Settings},
@@ -34,10 +36,11 @@ fn main() -> ExitCode {
     }
     let ended = arguments.map_err(|usage| Error::Usage(usage.into())).and_then(|arguments| match &arguments.command {
         None => download(&environment, &arguments.pairs, &terminal).map(Ended::Download),
-        Some(Command::Check { output, pairs }) => check(&environment, pairs, *output).map(Ended::Check),
+        Some(Command::Check { output, pairs }) => check(&environment, pairs, *output).map(Ended::Told),
+        Some(Command::Migrate(arguments)) => migrated(arguments).map(Ended::Told),
     });
     let (message, code) = match ended {
-        Ok(Ended::Check(code)) => return ExitCode::from(code),
+        Ok(Ended::Told(code)) => return ExitCode::from(code),
         Ok(Ended::Download(report)) => (report.to_string(), 0),
         Err(error) => (error.one_line(), error.exit_code()),
     };
@@ -51,8 +54,8 @@ fn main() -> ExitCode {
 
 enum Ended {
     Download(Report),
-    /// With this exit code; the report is on stdout.
-    Check(u8),
+    /// With this exit code; what there is to tell is on stdout.
+    Told(u8),
 }
 
 fn download(environment: &Environment, pairs: &Pairs, terminal: &Terminal) -> Result<Report, Error> {
@@ -70,6 +73,25 @@ fn check(environment: &Environment, pairs: &Pairs, output: Output) -> Result<u8,
         Output::Json => println!("{}", check.to_json()),
     }
     Ok(check.exit_code())
+}
+
+/// Writes the manifests, or what would change in them.
+fn migrated(arguments: &Migrate) -> Result<u8, Error> {
+    let manifests = Manifests::read(&arguments.paths).map_err(MigrateError::Source)?;
+    let migration = migrate(manifests, &arguments.options())?;
+    for note in &migration.notes {
+        tracing::warn!("{note}");
+    }
+    match &arguments.output {
+        _ if arguments.dry_run || arguments.check => print(&migration.diff()).map_err(MigrateError::Output)?,
+        Some(directory) => {
+            for path in migration.write(directory).map_err(MigrateError::Output)? {
+                tracing::info!(path = %path.display(), "written");
+            }
+        }
+        None => print(&migration.stream()).map_err(MigrateError::Output)?,
+    }
+    Ok(u8::from(arguments.check && migration.is_needed()))
 }
 
 /// Runs `work` to its end, or to SIGTERM's.

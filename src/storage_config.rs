@@ -85,7 +85,8 @@ impl Field {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    /// The field of this name.
+    pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|field| field.name() == name)
     }
 

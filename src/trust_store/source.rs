@@ -174,7 +174,7 @@ fn keys_in_words(mount: &Mount) -> String {
 }
 
 /// `certificate` as KServe had it until 0.12.0: the path of a file.
-pub(super) fn is_path(text: &str) -> bool {
+pub fn is_path(text: &str) -> bool {
     !text.contains('\n')
         && !text.contains("-----BEGIN")
         && text.len() < 4096
