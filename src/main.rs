@@ -1,6 +1,6 @@
 //! The process edge: arguments, runtime, signals, exit code.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
 use storage_initializer::{
@@ -36,7 +36,10 @@ fn main() -> ExitCode {
     }
     let ended = arguments.map_err(|usage| Error::Usage(usage.into())).and_then(|arguments| match &arguments.command {
         None => download(&environment, &arguments.pairs, &terminal).map(Ended::Download),
-        Some(Command::Check { output, pairs }) => check(&environment, pairs, *output).map(Ended::Told),
+        Some(Command::Check { output, config, strict, .. }) if !config.is_empty() => {
+            judged(config, *strict, *output).map(Ended::Told)
+        }
+        Some(Command::Check { output, pairs, .. }) => check(&environment, pairs, *output).map(Ended::Told),
         Some(Command::Migrate(arguments)) => migrated(arguments).map(Ended::Told),
     });
     let (message, code) = match ended {
@@ -72,6 +75,18 @@ fn check(environment: &Environment, pairs: &Pairs, output: Output) -> Result<u8,
         Output::Text => println!("{check}"),
         Output::Json => println!("{}", check.to_json()),
     }
+    Ok(check.exit_code())
+}
+
+/// What is wrong with manifests.
+fn judged(paths: &[PathBuf], is_strict: bool, output: Output) -> Result<u8, Error> {
+    let manifests = Manifests::read(paths).map_err(MigrateError::Source)?;
+    let check = check::check_manifests(&manifests, is_strict);
+    let told = match output {
+        Output::Text => format!("{check}\n"),
+        Output::Json => format!("{}\n", check.to_json()),
+    };
+    print(&told).map_err(MigrateError::Output)?;
     Ok(check.exit_code())
 }
 

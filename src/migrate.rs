@@ -12,9 +12,10 @@
 //! - What is not understood is not touched, and a second run changes nothing.
 //! - Values reach the manifests that were asked for, and nothing else: notes, errors and the diff have none.
 //!
-//! Finding the entries is `migrate::entries`, the ConfigMap's text `migrate::bundle`, writing `migrate::output`.
+//! Finding the entries is `migrate::candidates`, what migrating means for each `migrate::entries`, the ConfigMap's text `migrate::bundle`, writing `migrate::output`.
 
 mod bundle;
+pub mod candidates;
 mod diff;
 mod entries;
 mod entry;
@@ -30,7 +31,7 @@ use crate::{
         edit::{self, Edit},
     },
     storage_config::Field,
-    trust_store::ca_bundle,
+    trust_store::{CONFIGMAP_KEY, ca_bundle},
 };
 pub use diff::Change;
 use entries::Found;
@@ -108,6 +109,7 @@ pub fn migrate(manifests: Manifests, options: &Options) -> Result<Migration, Mig
     for entry in &found {
         work.entry(entry, options.stage);
     }
+    work.warn_of_what_applying_meets(&found, options.stage);
     let Work { edits, configmaps, changes, notes, mut problems } = work;
     let mut texts = Vec::new();
     for file in &manifests.files {
@@ -174,13 +176,7 @@ impl<'a> Work<'a> {
         }
         // Whoever wrote another name keeps it, and the ConfigMap under it.
         let is_ours = entries.iter().any(|entry| entry.wanted_name == target.name);
-        let present = resources.iter().find(|resource| {
-            resource.kind() == "ConfigMap"
-                && resource.name() == target.name
-                && (resource.namespace().is_none()
-                    || target.namespace.is_none()
-                    || resource.namespace() == target.namespace)
-        });
+        let present = resources.iter().find(|resource| resource.is("ConfigMap", target.name, target.namespace));
         match present {
             Some(configmap) if is_ours => self.complete(configmap, &wanted),
             Some(configmap) => self.compare(configmap, target, entries, &wanted, options.stage),
@@ -231,29 +227,29 @@ impl<'a> Work<'a> {
 
     /// A ConfigMap of the input that is to hold the certificates.
     fn complete(&mut self, configmap: &Resource<'a>, wanted: &[CertificateDer<'static>]) {
-        let datum = configmap.value(bundle::KEY);
+        let datum = configmap.value(CONFIGMAP_KEY);
         let present = match datum.as_ref().map(|datum| datum.content()).transpose() {
             Ok(present) => present.unwrap_or_default(),
-            Err(error) => return self.problems.push(format!("{configmap}, key {:?}: {error}", bundle::KEY)),
+            Err(error) => return self.problems.push(format!("{configmap}, key {:?}: {error}", CONFIGMAP_KEY)),
         };
         let Some(text) = bundle::completed(&present, wanted) else { return };
         for remark in ca_bundle::scan(&present).remarks.iter().filter(|_| !present.is_empty()) {
-            self.notes.push(format!("{configmap}, key {:?}: {remark}", bundle::KEY));
+            self.notes.push(format!("{configmap}, key {:?}: {remark}", CONFIGMAP_KEY));
         }
         self.notes.extend(bundle::size_warning(text.len()).map(|warning| format!("{configmap}: {warning}")));
         self.changes.push(Change::completed(&configmap.to_string(), &present, text.as_bytes()));
         let edit = match (&datum, configmap.node.get("data")) {
             (Some(datum), _) => Edit::replace(datum.key_node, datum.node, datum.encode(&text)),
-            (None, Some(data)) => Edit::insert_first(data, bundle::KEY, text),
+            (None, Some(data)) => Edit::insert_first(data, CONFIGMAP_KEY, text),
             (None, None) => Err(edit::EditError),
         };
         match edit {
             Ok(edit) => self.edits.push((configmap.file, edit)),
             Err(_) if datum.is_none() => self.problems.push(format!(
                 "{configmap}: it has no \"data\" with a key to put {:?} beside; add the key with an empty value, or choose another name with --configmap-name",
-                bundle::KEY
+                CONFIGMAP_KEY
             )),
-            Err(error) => self.problems.push(format!("{configmap}, key {:?}: {error}", bundle::KEY)),
+            Err(error) => self.problems.push(format!("{configmap}, key {:?}: {error}", CONFIGMAP_KEY)),
         }
     }
 
@@ -266,7 +262,7 @@ impl<'a> Work<'a> {
         wanted: &[CertificateDer<'static>],
         stage: Stage,
     ) {
-        let content = configmap.value(bundle::KEY).and_then(|datum| datum.content().ok()).unwrap_or_default();
+        let content = configmap.value(CONFIGMAP_KEY).and_then(|datum| datum.content().ok()).unwrap_or_default();
         let held = ca_bundle::scan(&content).certificates;
         let missing = wanted.iter().filter(|der| held.iter().all(|found| found.der != **der)).count();
         if missing == 0 {
@@ -276,7 +272,7 @@ impl<'a> Work<'a> {
         for entry in entries {
             let what = format!(
                 "{entry}: it names ConfigMap {name:?} already, and {missing} of the certificates are not in that ConfigMap's {:?}",
-                bundle::KEY
+                CONFIGMAP_KEY
             );
             match stage {
                 Stage::Both => self.notes.push(format!(
@@ -302,6 +298,25 @@ impl<'a> Work<'a> {
                     "{what}; add its manifest to the input (`kubectl get configmap {name} -o yaml`), or have it written anew from the certificate with --configmap-name {name}"
                 )),
             }
+        }
+    }
+
+    /// What the manifests do not show.
+    fn warn_of_what_applying_meets(&mut self, found: &[Found<'a>], stage: Stage) {
+        let is_edited = |resource: &Resource<'_>| self.edits.iter().any(|(file, _)| std::ptr::eq(*file, resource.file));
+        let mut immutable: Vec<String> = found
+            .iter()
+            .filter(|entry| entry.resource.is_immutable() && is_edited(&entry.resource))
+            .map(|entry| format!("{}: it is immutable: delete it before you apply the new one", entry.resource))
+            .collect();
+        immutable.dedup();
+        self.notes.extend(immutable);
+        let dropped = found.iter().filter(|entry| !entry.certificates.is_empty()).count();
+        if stage == Stage::ConfigmapOnly && dropped > 0 && self.problems.is_empty() {
+            self.notes.push(format!(
+                "\"certificate\" goes from {dropped} {}: a ModelMesh that still reads this Secret has no CA then",
+                if dropped == 1 { "entry" } else { "entries" }
+            ));
         }
     }
 

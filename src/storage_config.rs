@@ -85,8 +85,7 @@ impl Field {
         }
     }
 
-    /// The field of this name.
-    pub fn named(name: &str) -> Option<Self> {
+    fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|field| field.name() == name)
     }
 

@@ -48,8 +48,8 @@ use crate::{
 use anchor::{SystemRoots, Unfit, is_anchor};
 pub use certificate::{CaUse, Certificate, Validity};
 pub use explain::explain;
+pub use source::{CONFIGMAP_KEY, Source, SourceKind, is_path};
 use source::{Reading, bundle_keys, holds_a_certificate, in_words, system_roots};
-pub use source::{Source, SourceKind, is_path};
 use verifier::AnchorOrPin;
 pub use verifier::{Handshakes, Refusal};
 

@@ -131,6 +131,21 @@ impl<'a> Resource<'a> {
         self.metadata("namespace").filter(|name| !name.is_empty())
     }
 
+    /// Whether this is the object of that name that `namespace` would see. A manifest without a namespace is applied
+    /// wherever it is wanted.
+    pub fn is(&self, kind: &str, name: &str, namespace: Option<&str>) -> bool {
+        let is_there = match (self.namespace(), namespace) {
+            (Some(own), Some(wanted)) => own == wanted,
+            (None, _) | (_, None) => true,
+        };
+        self.kind() == kind && self.name() == name && is_there
+    }
+
+    /// Whether Kubernetes would refuse any change of it.
+    pub fn is_immutable(&self) -> bool {
+        self.node.text_of("immutable") == Some("true")
+    }
+
     fn metadata(&self, key: &str) -> Option<&'a str> {
         self.node.get("metadata")?.text_of(key)
     }

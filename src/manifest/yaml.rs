@@ -4,6 +4,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::{Node, Scalar, Style, SyntaxError, Value};
 
+/// Deepest nesting that is read: an object of the API server's is far from it, and recursion has to end.
+const MAX_DEPTH: usize = 100;
+
 /// The documents of a text. Empty ones are left out.
 ///
 /// # Errors
@@ -22,6 +25,10 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
             hint: hint(body, error.marker().line()),
         })?;
         let range = offsets.range(&span);
+        if open.len() > MAX_DEPTH {
+            let (line, column) = (span.start.line(), span.start.col() + 1);
+            return Err(SyntaxError::Yaml { message: "nested too deeply".to_owned(), line, column, hint: None });
+        }
         let node = match event {
             Event::Scalar(text, style, anchor, _) => Node {
                 value: Value::Scalar(Scalar { text: text.into_owned(), style: style_of(style) }),
@@ -159,6 +166,7 @@ mod tests {
     #[test]
     fn what_is_no_yaml_has_a_line_and_the_usual_cause() {
         let message = |text: &str| documents(text).err().unwrap().to_string();
+        assert!(message(&"[".repeat(100_000)).contains("nested too deeply"));
         assert!(message("{{ if .Values.x }}\na: b\n").contains("render it first"));
         assert!(message("a:\n\tb: c\n").contains("line 2"));
         assert!(!message("a: \"hunter2\nb: c: d").contains("hunter2"));

@@ -4,10 +4,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
-use crate::{manifest::Format, trust_store::ca_bundle};
-
-/// The key that KServe reads.
-pub(super) const KEY: &str = "cabundle.crt";
+use crate::{
+    manifest::Format,
+    trust_store::{CONFIGMAP_KEY as KEY, ca_bundle},
+};
 
 /// What the API server takes at most, all values together (`MaxSecretSize`, which is the limit of
 /// ConfigMaps as well).

@@ -7,14 +7,11 @@ use std::fmt;
 
 use rustls::pki_types::CertificateDer;
 
-use super::{
-    bundle,
-    entries::{Found, Stage},
-};
+use super::entries::{Found, Stage};
 use crate::{
     manifest::json,
     storage_config::Field,
-    trust_store::{Certificate, ca_bundle},
+    trust_store::{CONFIGMAP_KEY, Certificate, ca_bundle},
 };
 
 /// One object that changes.
@@ -33,7 +30,7 @@ enum Line {
 
 impl Change {
     pub(super) fn new_configmap(name: &str, certificates: &[CertificateDer<'static>]) -> Self {
-        let mut lines = vec![Line::Added(format!("{}:", bundle::KEY))];
+        let mut lines = vec![Line::Added(format!("{}:", CONFIGMAP_KEY))];
         lines.extend(certificates.iter().map(|der| Line::Added(certificate(der))));
         Self { title: format!("{name}, new"), lines }
     }
@@ -42,7 +39,7 @@ impl Change {
     pub(super) fn completed(configmap: &str, before: &[u8], after: &[u8]) -> Self {
         let held = |content| ca_bundle::scan(content).certificates;
         let old = held(before);
-        let mut lines = vec![Line::Same(format!("{}:", bundle::KEY))];
+        let mut lines = vec![Line::Same(format!("{}:", CONFIGMAP_KEY))];
         for found in held(after) {
             let shown = certificate(&found.der);
             let is_old = old.iter().any(|other| other.der == found.der);
@@ -60,11 +57,7 @@ impl Change {
         let names_configmap = entry.named_configmap.is_none();
         for (key, _) in object.first().map_or(&[][..], |object| object.pairs()) {
             let name = key.text().unwrap_or_default();
-            // A field's name that nobody knows may be anything, even a value that lost its key.
-            let shown = match Field::named(name) {
-                Some(field) => format!("{:?}: ***", field.name()),
-                None => "***: ***".to_owned(),
-            };
+            let shown = format!("{name:?}: ***");
             if name == Field::CabundleConfigmap.name() && names_configmap {
                 lines.push(Line::Removed(shown));
             } else if name == Field::CabundleConfigmap.name() {

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 
+use super::candidates::{Candidate, Candidates};
 use crate::{
     manifest::{Datum, Resource},
-    storage_config::{Entry, Field},
-    trust_store::{ca_bundle, is_path},
+    storage_config::Field,
+    trust_store::{Certificate, Validity, ca_bundle, is_path},
 };
 
 /// Longest name of a Kubernetes object (RFC 1123, as the API server checks it).
@@ -81,113 +82,77 @@ pub(super) fn find<'a>(
     notes: &mut Vec<String>,
     problems: &mut Vec<String>,
 ) -> Vec<Found<'a>> {
+    let secret = options.secret.as_deref();
+    let candidates = Candidates::find(resources, secret);
+    notes.extend(candidates.notes.iter().map(ToString::to_string));
+    problems.extend(candidates.problems.iter().map(ToString::to_string));
+    if let Some(wanted) = secret.filter(|wanted| !resources.iter().any(|resource| resource.is("Secret", wanted, None)))
+    {
+        problems.push(format!("no Secret {wanted:?} is among the manifests"));
+    }
     let mut found = Vec::new();
-    let mut is_secret_there = false;
-    for resource in resources {
-        match resource.kind() {
-            "Secret" => {}
-            "SealedSecret" | "ExternalSecret" => {
-                notes.push(format!(
-                    "{resource}: what it will hold cannot be seen; migrate the Secret that it is made from"
-                ));
-                continue;
-            }
-            _ => continue,
-        }
-        if options.secret.as_ref().is_some_and(|wanted| wanted != resource.name()) {
+    for candidate in candidates.entries {
+        let certificate = candidate.entry.value(Field::Certificate).unwrap_or_default();
+        if let Some(other) = candidate.entry.value(Field::Type).filter(|kind| *kind != "s3" && !certificate.is_empty())
+        {
+            notes.push(format!("{candidate}: type {other:?} has no CA ConfigMap; left as it is"));
             continue;
         }
-        is_secret_there = true;
-        if let Some((section, kind)) = resource.hidden_section() {
-            problems.push(format!(
-                "{resource}: {:?} is {kind}, so its entries cannot be edited; write them out",
-                section.name()
-            ));
-        }
-        for datum in resource.values() {
-            found.extend(read(*resource, datum, options, notes, problems));
-        }
-    }
-    if let Some(wanted) = options.secret.as_ref().filter(|_| !is_secret_there) {
-        problems.push(format!("no Secret {wanted:?} is among the manifests"));
+        let certificates = certificates(&candidate, certificate, notes, problems);
+        let named_configmap = candidate.entry.value(Field::CabundleConfigmap).map(str::to_owned);
+        let Candidate { resource, datum, text, entry: _ } = candidate;
+        found.push(Found {
+            resource,
+            datum,
+            namespace: resource.namespace().or(options.namespace.as_deref()),
+            text,
+            certificates,
+            named_configmap,
+            wanted_name: wanted_name(resource.name(), datum.key, options),
+        });
     }
     check_names(&found, options, problems);
     found
 }
 
-fn read<'a>(
-    resource: Resource<'a>,
-    datum: Datum<'a>,
-    options: &'a Options,
+/// What `certificate` holds, and what is to be said about it.
+fn certificates(
+    candidate: &Candidate<'_>,
+    certificate: &str,
     notes: &mut Vec<String>,
     problems: &mut Vec<String>,
-) -> Option<Found<'a>> {
-    let place = format!("{resource}, entry {:?}", datum.key);
-    let content = match datum.content() {
-        Ok(content) => content,
-        Err(error) => {
-            problems.push(format!("{place}: {error}"));
-            return None;
-        }
-    };
-    if !looks_like_an_entry(&content) {
-        return None;
+) -> Vec<CertificateDer<'static>> {
+    if certificate.is_empty() {
+        return Vec::new();
     }
-    let (entry, text) = match (Entry::parse(&content), String::from_utf8(content)) {
-        (Ok(entry), Ok(text)) => (entry, text),
-        (Err(error), _) => {
-            problems.push(format!("{place}: {error}"));
-            return None;
-        }
-        (Ok(_), Err(_)) => return None,
-    };
-    if !is_an_entry(&entry) {
-        return None;
-    }
-    let certificate = entry.value(Field::Certificate).unwrap_or_default();
-    if let Some(other) = entry.value(Field::Type).filter(|kind| *kind != "s3" && !certificate.is_empty()) {
-        notes.push(format!("{place}: type {other:?} has no CA ConfigMap; left as it is"));
-        return None;
-    }
-    let mut certificates = Vec::new();
     if is_path(certificate.trim()) {
         notes.push(format!(
-            "{place}: \"certificate\" is a path, as KServe until 0.12.0 had it; left as it is: rename the field to \"ca_bundle\""
+            "{candidate}: \"certificate\" is a path, as KServe until 0.12.0 had it; left as it is: rename the field to \"ca_bundle\""
         ));
-    } else if !certificate.is_empty() {
-        let bundle = ca_bundle::scan(certificate.as_bytes());
-        let remarks = bundle.remarks.iter().map(|remark| format!("{place}, field \"certificate\": {remark}"));
-        if bundle.certificates.is_empty() {
-            problems.extend(remarks)
-        } else {
-            notes.extend(remarks)
-        }
-        certificates = bundle.certificates.into_iter().map(|found| found.der).collect();
+        return Vec::new();
     }
-    Some(Found {
-        resource,
-        datum,
-        namespace: resource.namespace().or(options.namespace.as_deref()),
-        text,
-        certificates,
-        named_configmap: entry.value(Field::CabundleConfigmap).map(str::to_owned),
-        wanted_name: wanted_name(resource.name(), datum.key, options),
-    })
-}
-
-/// Whether somebody meant this to be JSON, be it broken or still encoded.
-fn looks_like_an_entry(content: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(content);
-    let text = text.trim_start_matches('\u{feff}').trim_start();
-    text.starts_with('{') || text.starts_with("eyJ") || text.starts_with("ewo")
-}
-
-/// Whether a JSON object is a storage-config entry and not something else of the cluster's: it has one of the fields that
-/// every entry has.
-fn is_an_entry(entry: &Entry) -> bool {
-    [Field::Type, Field::EndpointUrl, Field::AccessKeyId, Field::Bucket, Field::DefaultBucket, Field::CabundleConfigmap]
-        .into_iter()
-        .any(|field| entry.value(field).is_some())
+    let place = format!("{candidate}, field \"certificate\"");
+    let bundle = ca_bundle::scan(certificate.as_bytes());
+    let is_usable = !bundle.certificates.is_empty();
+    for remark in bundle.remarks {
+        match remark {
+            _ if !is_usable => problems.push(format!("{place}: {remark}")),
+            ca_bundle::Remark::Repaired { .. } => notes.push(format!("{place}: {remark} (repaired in the ConfigMap)")),
+            remark => notes.push(format!("{place}: {remark} (not in the ConfigMap)")),
+        }
+    }
+    let now = UnixTime::now();
+    for held in bundle.certificates.iter().filter_map(|found| Certificate::parse(&found.der)) {
+        let (subject, until) = (&held.subject, held.not_after_date());
+        match held.validity_at(now) {
+            Validity::InDate => {}
+            Validity::Expired => {
+                notes.push(format!("{place}: {subject:?} expired at {until}; nobody trusts it, remove it"))
+            }
+            Validity::NotYetValid => notes.push(format!("{place}: {subject:?} is not valid yet")),
+        }
+    }
+    bundle.certificates.into_iter().map(|found| found.der).collect()
 }
 
 fn wanted_name(secret: &str, entry: &str, options: &Options) -> String {

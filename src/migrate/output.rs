@@ -62,9 +62,13 @@ impl Migration {
                 if !stream.ends_with('\n') {
                     stream.push('\n');
                 }
-                if !is_json && !text.starts_with("---") {
-                    stream.push_str("---\n");
-                }
+                stream.push_str(match first_word(text) {
+                    _ if is_json => "",
+                    // A directive belongs to the document behind it, and only an end may stand before it.
+                    Some('%') => "...\n",
+                    Some(_) | None if text.starts_with("---") => "",
+                    Some(_) | None => "---\n",
+                });
             }
             stream.push_str(text);
         }
@@ -106,6 +110,12 @@ impl Migration {
         }
         Ok(written)
     }
+}
+
+/// The first letter that is neither blank nor in a comment.
+fn first_word(text: &str) -> Option<char> {
+    let mut lines = text.lines().map(str::trim_start);
+    lines.find(|line| !line.is_empty() && !line.starts_with('#')).and_then(|line| line.chars().next())
 }
 
 fn file_name(migrated: &Migrated) -> PathBuf {
