@@ -30,6 +30,7 @@ pub mod filter;
 pub mod http;
 pub mod logging;
 pub mod manifest;
+pub mod manifest_commands;
 pub mod migrate;
 pub mod mount;
 pub mod plan;

@@ -1,16 +1,15 @@
 //! The process edge: arguments, runtime, signals, exit code.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
 use storage_initializer::{
     check,
-    cli::{Arguments, Command, Migrate, Output, Pairs},
+    cli::{Arguments, Command, Output, Pairs},
     env::Environment,
     error::Error,
     logging::{self, Terminal},
-    manifest::Manifests,
-    migrate::{MigrateError, migrate, print},
+    manifest_commands,
     report::Report,
     run,
     settings::{Logging, Settings},
@@ -37,10 +36,10 @@ fn main() -> ExitCode {
     let ended = arguments.map_err(|usage| Error::Usage(usage.into())).and_then(|arguments| match &arguments.command {
         None => download(&environment, &arguments.pairs, &terminal).map(Ended::Download),
         Some(Command::Check { output, config, strict, .. }) if !config.is_empty() => {
-            judged(config, *strict, *output).map(Ended::Told)
+            manifest_commands::check(config, *strict, *output).map(Ended::Told)
         }
         Some(Command::Check { output, pairs, .. }) => check(&environment, pairs, *output).map(Ended::Told),
-        Some(Command::Migrate(arguments)) => migrated(arguments).map(Ended::Told),
+        Some(Command::Migrate(arguments)) => manifest_commands::migrate(arguments).map(Ended::Told),
     });
     let (message, code) = match ended {
         Ok(Ended::Told(code)) => return ExitCode::from(code),
@@ -76,37 +75,6 @@ fn check(environment: &Environment, pairs: &Pairs, output: Output) -> Result<u8,
         Output::Json => println!("{}", check.to_json()),
     }
     Ok(check.exit_code())
-}
-
-/// What is wrong with manifests.
-fn judged(paths: &[PathBuf], is_strict: bool, output: Output) -> Result<u8, Error> {
-    let manifests = Manifests::read(paths).map_err(MigrateError::Source)?;
-    let check = check::check_manifests(&manifests, is_strict);
-    let told = match output {
-        Output::Text => format!("{check}\n"),
-        Output::Json => format!("{}\n", check.to_json()),
-    };
-    print(&told).map_err(MigrateError::Output)?;
-    Ok(check.exit_code())
-}
-
-/// Writes the manifests, or what would change in them.
-fn migrated(arguments: &Migrate) -> Result<u8, Error> {
-    let manifests = Manifests::read(&arguments.paths).map_err(MigrateError::Source)?;
-    let migration = migrate(manifests, &arguments.options())?;
-    for note in &migration.notes {
-        tracing::warn!("{note}");
-    }
-    match &arguments.output {
-        _ if arguments.dry_run || arguments.check => print(&migration.diff()).map_err(MigrateError::Output)?,
-        Some(directory) => {
-            for path in migration.write(directory).map_err(MigrateError::Output)? {
-                tracing::info!(path = %path.display(), "written");
-            }
-        }
-        None => print(&migration.stream()).map_err(MigrateError::Output)?,
-    }
-    Ok(u8::from(arguments.check && migration.is_needed()))
 }
 
 /// Runs `work` to its end, or to SIGTERM's.

@@ -36,12 +36,17 @@ const FLOORS: [(u8, &[&str]); 10] = [
     (6, &["plan"]),
     (7, &["report", "transfer"]),
     (8, &["cli", "error", "logging", "termination"]),
-    (9, &["check"]),
+    (9, &["check", "manifest_commands"]),
 ];
 
 /// Modules of one floor that may use each other, in this direction only: (from, to).
-const NEIGHBOURS: [(&str, &str); 4] =
-    [("ranges", "units"), ("transfer", "report"), ("termination", "error"), ("error", "cli")];
+const NEIGHBOURS: [(&str, &str); 5] = [
+    ("ranges", "units"),
+    ("transfer", "report"),
+    ("termination", "error"),
+    ("error", "cli"),
+    ("manifest_commands", "check"),
+];
 
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, modules)| modules.contains(&module)).map(|(floor, _)| *floor)
