@@ -75,8 +75,8 @@ pub enum Command {
         /// How the result is printed.
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
-        /// Judge Secret and ConfigMap manifests instead, without a cluster: a file, a directory, or `-` for standard input.
-        #[arg(long, value_name = "FILE|DIR", conflicts_with = "sources_and_destinations")]
+        /// Judge Secret and ConfigMap manifests instead, without a cluster: files, directories, or `-` for standard input.
+        #[arg(long, value_name = "FILE|DIR", num_args = 1.., conflicts_with = "sources_and_destinations")]
         config: Vec<PathBuf>,
         /// With --config: warnings count as errors.
         #[arg(long, requires = "config", conflicts_with = "sources_and_destinations")]

@@ -77,11 +77,21 @@ pub enum MigrateError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Everything that stands in the way.
-    #[error("nothing is written: {}", .0.join("; "))]
+    #[error("nothing is written: {}", numbered(.0))]
     Problems(Vec<String>),
     /// The output cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+}
+
+fn numbered(problems: &[String]) -> String {
+    match problems {
+        [only] => only.clone(),
+        several => {
+            let numbered = several.iter().enumerate().map(|(index, problem)| format!("({}) {problem}", index + 1));
+            format!("{} problems: {}", several.len(), numbered.collect::<Vec<_>>().join("; "))
+        }
+    }
 }
 
 impl Migration {
@@ -103,6 +113,9 @@ pub fn migrate(manifests: Manifests, options: &Options) -> Result<Migration, Mig
         if manifests.files.iter().all(|file| file.format == Format::Json) { Format::Json } else { Format::Yaml };
     let resources: Vec<Resource<'_>> = manifests.files.iter().flat_map(File::resources).collect();
     let found = entries::find(&resources, options, &mut work.notes, &mut work.problems);
+    if found.is_empty() && work.problems.is_empty() {
+        work.notes.push("no Secret with a storage-config entry is among these manifests".to_owned());
+    }
     for (target, entries) in by_target(&found) {
         work.configmap(target, &entries, &found, &resources, options, format);
     }

@@ -186,6 +186,6 @@ fn manifests_without_an_entry_are_an_error_and_so_are_files_that_are_none() {
         outcome.stdout
     );
     Initializer::new().args(["check", "--config", "/no/such/file"]).run().assert_exit(66);
-    Initializer::new().args(["check", "--config", "x.yaml", "s3://b/k", "/mnt/models"]).run().assert_exit(64);
+    Initializer::new().args(["check", "s3://b/k", "/mnt/models", "--config", "x.yaml"]).run().assert_exit(64);
     Initializer::new().args(["check", "--strict", "s3://b/k", "/mnt/models"]).run().assert_exit(64);
 }

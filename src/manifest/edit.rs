@@ -162,7 +162,8 @@ fn written(file: &File, edit: &Edit) -> Option<(Range<usize>, String)> {
             if file.format == Format::Json || !indent.chars().all(|c| c == ' ') {
                 return None;
             }
-            let body = block_scalar(text, &format!("{indent}  "), line_break, "").unwrap_or_else(|| quoted(text));
+            let body =
+                block_scalar(text, &format!("{indent}  "), line_break, "", false).unwrap_or_else(|| quoted(text));
             Some((first_key.start..first_key.start, format!("{key}: {body}{line_break}{indent}")))
         }
     }
@@ -186,26 +187,34 @@ fn scalar(text: &str, style: Style) -> String {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
     match style {
         Style::Plain if is_base64 => text.to_owned(),
-        Style::SingleQuoted if !text.contains(char::is_control) => format!("'{}'", text.replace('\'', "''")),
+        Style::SingleQuoted if !text.contains(is_special) => format!("'{}'", text.replace('\'', "''")),
         Style::Plain | Style::SingleQuoted | Style::DoubleQuoted | Style::Block => quoted(text),
     }
 }
 
 /// A JSON string, which is a double-quoted scalar of YAML as well.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    json.chars().map(|c| if is_special(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
 }
 
-/// A text behind `|`, without the line break at its end; `None` where a block cannot hold it.
-fn block_scalar(text: &str, indent: &str, line_break: &str, comment: &str) -> Option<String> {
-    if text.contains(|c: char| c.is_control() && c != '\n') || text.trim_end_matches('\n').is_empty() {
+/// What YAML readers disagree about: control characters, and what YAML 1.1 takes for a line break.
+fn is_special(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// A text behind `|`, without the line break at its end; `None` where a block cannot hold it. Blank lines at its end are
+/// only for a block that has kept some before: what follows another one may be blank as well.
+fn block_scalar(text: &str, indent: &str, line_break: &str, comment: &str, keeps_blank_lines: bool) -> Option<String> {
+    if text.contains(|c: char| is_special(c) && !matches!(c, '\n' | '\t')) || text.trim_end_matches('\n').is_empty() {
         return None;
     }
     let content = text.trim_end_matches('\n');
     let chomping = match text.len() - content.len() {
         0 => "-",
         1 => "",
-        _ => "+",
+        _ if keeps_blank_lines => "+",
+        _ => return None,
     };
     // A first line that begins with a space would be taken for more indentation.
     if content.starts_with([' ', '\n']) {
@@ -228,6 +237,8 @@ struct Block {
     indent: String,
     /// What follows the indicator on its line.
     comment: String,
+    /// `|+`: the blank lines behind it are part of it.
+    keeps_blank_lines: bool,
 }
 
 impl Block {
@@ -260,17 +271,19 @@ impl Block {
             }
             at += line.len();
         }
-        Some(Self { range: start..end, indent, comment })
+        Some(Self { range: start..end, indent, comment, keeps_blank_lines })
     }
 
     fn with(&self, text: &str, line_break: &str) -> String {
-        block_scalar(text, &self.indent, line_break, &self.comment)
+        block_scalar(text, &self.indent, line_break, &self.comment, self.keeps_blank_lines)
             .unwrap_or_else(|| format!("{}{}", quoted(text), self.comment))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prop_assert, proptest};
+
     use super::*;
 
     fn file(text: &str) -> File {
@@ -317,6 +330,34 @@ mod tests {
         assert_eq!(replaced("data:\n  a: &x y\n  b: *x\n", "z"), Err(EditError));
         assert_eq!(replaced("data:\n  b: &x y\n  a: *x\n", "z"), Err(EditError));
         assert!(replaced("data:\n  a: y\n  b: &x y\n  c: *x\n", "z").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_can_stand_for_any_scalar(new in "(.|\\n){0,40}|[ -~]{0,30}|[ \\n\\t#:'\\\\-]{0,8}") {
+            for before in [
+                "data:\n  a: abc # x\n  b: c\n",
+                "data:\n  a: 'x'\n",
+                "data: {\"a\": \"x\", b: [c]}\n",
+                "data:\n  a: |\n   x\n\n  # y\n  b: c\n",
+                "data:\n  a: >+\n   x\n\n---\nz: y\n",
+                "- x\n---\ndata:\n    a: |-\n        x",
+                "{\"data\": {\"a\": \"x\", \"b\": [1.50, null]}}",
+            ] {
+                let file = file(before);
+                let data = file.documents().iter().find_map(|node| node.get("data")).unwrap();
+                let (key, value) = data.pair("a").unwrap();
+                let edit = Edit::replace(key, value, new.clone()).ok().unwrap();
+                prop_assert!(apply(&file, &[edit]).is_ok(), "{:?}", before);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "([a-z{}\\[\\]:,|>&*!#'\"\\- ]|\\n|é){0,60}") {
+            if let Ok(file) = File::parse(String::new(), "x".into(), text) {
+                prop_assert!(apply(&file, &[]).is_ok_and(|same| same == file.text()));
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read as _},
+    io::{self, IsTerminal as _, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -56,6 +56,9 @@ impl Manifests {
         let mut texts = Vec::new();
         for path in if paths.is_empty() { &stdin } else { paths } {
             if path.as_os_str() == STDIN {
+                if io::stdin().is_terminal() {
+                    tracing::info!("reading manifests from standard input");
+                }
                 let text = read_bounded(io::stdin().lock()).map_err(|source| unreadable(Path::new(STDIN), source))?;
                 texts.push(("standard input".to_owned(), PathBuf::from(STDIN), text));
                 continue;

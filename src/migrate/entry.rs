@@ -58,7 +58,37 @@ fn member(object: &Node, name: &str) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+    use serde_json::{Map, Value};
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn of_any_entry_only_the_two_fields_change(
+            fields in proptest::collection::vec(("[a-z\"\\\\é ]{0,6}", "(.|\\n){0,12}"), 0..6),
+            at in 0_usize..6,
+            pretty: bool,
+        ) {
+            let mut object = Map::new();
+            for (index, (name, text)) in fields.iter().enumerate() {
+                if index == at {
+                    object.insert("certificate".to_owned(), "x".into());
+                }
+                object.insert(name.clone(), Value::from(text.as_str()));
+            }
+            object.insert("certificate".to_owned(), "x".into());
+            let value = Value::Object(object.clone());
+            let text = if pretty { format!("{value:#}") } else { value.to_string() };
+            let named = name_configmap(&text, "n").unwrap();
+            object.insert("cabundle_configmap".to_owned(), "n".into());
+            prop_assert_eq!(serde_json::from_str::<Value>(&named).unwrap(), Value::Object(object.clone()));
+            let dropped = drop_certificate(&named).unwrap();
+            object.remove("certificate");
+            prop_assert_eq!(serde_json::from_str::<Value>(&dropped).unwrap(), Value::Object(object));
+            prop_assert!(drop_certificate(&dropped) == Some(dropped.clone()));
+        }
+    }
 
     #[test]
     fn the_name_stands_behind_the_certificate_in_its_layout() {
