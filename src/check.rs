@@ -5,6 +5,8 @@
 //! what comes after it could only repeat the same news. Where a download would wait for what may still come up, a check
 //! gives its verdict at once.
 
+mod manifests;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -28,6 +30,7 @@ use crate::{
     units::{ByteSize, TimeSpan},
     volume::{self, FreeSpace},
 };
+pub use manifests::{Finding, ManifestCheck, Severity, check_manifests};
 
 /// Certificates that end sooner are worth a line.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -157,7 +160,7 @@ impl Check {
         let started = Instant::now();
         let store = self.keep("trust", started, read_trust(settings))?;
         let now = UnixTime::now();
-        let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + EXPIRES_SOON);
+        let soon = expires_soon(now);
         self.advice.extend(store.warnings().iter().cloned());
         if store.is_certificate_redundant() {
             self.advice.push(REDUNDANT_CERTIFICATE.to_owned());
@@ -273,6 +276,11 @@ impl Check {
     fn keep<T, E: Into<Error>>(&mut self, name: &'static str, started: Instant, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.fail(name, started, error.into())).ok()
     }
+}
+
+/// The moment until which a certificate should last.
+fn expires_soon(now: UnixTime) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + EXPIRES_SOON)
 }
 
 /// The report for people: settings, trust store, steps, advice, verdict.

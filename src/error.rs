@@ -4,6 +4,8 @@ use crate::{
     cause::one_line,
     cli::UsageError,
     http::HttpSetupError,
+    manifest::SourceError,
+    migrate::{MigrateError, OutputError},
     plan::PlanError,
     s3::{ConnectError, Kind, S3Error},
     settings::{Problem, SettingsError},
@@ -39,6 +41,9 @@ pub enum Error {
     /// The transfer.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// The manifests, or what became of them.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     /// SIGTERM or SIGINT.
     #[error("ended by {signal} after {done} of {total}; what was done so far is kept for the restart")]
     Interrupted {
@@ -70,6 +75,10 @@ impl Error {
             Self::Plan(PlanError::NotFound { .. } | PlanError::AllFilteredOut { .. }) => 66,
             Self::Plan(PlanError::EndlessListing { .. }) => 69,
             Self::Plan(PlanError::S3(error)) | Self::Transfer(TransferError::S3(error)) => s3_exit_code(error),
+            Self::Migrate(MigrateError::Source(SourceError::Unreadable { .. } | SourceError::NoManifest(_))) => 66,
+            Self::Migrate(MigrateError::Source(SourceError::Syntax(_)) | MigrateError::Problems(_)) => 78,
+            Self::Migrate(MigrateError::Output(OutputError::Io { .. })) => 74,
+            Self::Migrate(MigrateError::Output(OutputError::Collision(_) | OutputError::Exists(_))) => 78,
             Self::Volume(_) | Self::Transfer(TransferError::Volume(_)) => 74,
             Self::Transfer(TransferError::Damaged { .. } | TransferError::Changed { .. }) => 76,
             Self::Transfer(TransferError::Thread(_)) | Self::Runtime(_) => 70,

@@ -10,7 +10,8 @@
 //! 5. [`transfer`] moves the bytes; [`volume`] gives a file its name when it is whole.
 //! 6. [`report`] says what was done, [`error`] why it was not, and with which exit code.
 //!
-//! [`mod@check`] takes the same way without the transfer, and says what it finds on it.
+//! [`mod@check`] takes the same way without the transfer, and says what it finds on it. [`mod@migrate`] works on the
+//! manifests ([`manifest`]) that the Secret and the ConfigMap come from.
 //!
 //! Modules stand on floors, and import only from lower ones; `integration/tests/house.rs` holds the
 //! table and checks it. What differs from the usual is small: what several stages need (`ranges`,
@@ -28,6 +29,9 @@ pub mod error;
 pub mod filter;
 pub mod http;
 pub mod logging;
+pub mod manifest;
+pub mod manifest_commands;
+pub mod migrate;
 pub mod mount;
 pub mod plan;
 pub mod ranges;

@@ -9,6 +9,7 @@ use storage_initializer::{
     env::Environment,
     error::Error,
     logging::{self, Terminal},
+    manifest_commands,
     report::Report,
     run,
     settings::{Logging, Settings},
@@ -34,10 +35,14 @@ fn main() -> ExitCode {
     }
     let ended = arguments.map_err(|usage| Error::Usage(usage.into())).and_then(|arguments| match &arguments.command {
         None => download(&environment, &arguments.pairs, &terminal).map(Ended::Download),
-        Some(Command::Check { output, pairs }) => check(&environment, pairs, *output).map(Ended::Check),
+        Some(Command::Check { output, config, strict, .. }) if !config.is_empty() => {
+            manifest_commands::check(config, *strict, *output).map(Ended::Told)
+        }
+        Some(Command::Check { output, pairs, .. }) => check(&environment, pairs, *output).map(Ended::Told),
+        Some(Command::Migrate(arguments)) => manifest_commands::migrate(arguments).map(Ended::Told),
     });
     let (message, code) = match ended {
-        Ok(Ended::Check(code)) => return ExitCode::from(code),
+        Ok(Ended::Told(code)) => return ExitCode::from(code),
         Ok(Ended::Download(report)) => (report.to_string(), 0),
         Err(error) => (error.one_line(), error.exit_code()),
     };
@@ -51,8 +56,8 @@ fn main() -> ExitCode {
 
 enum Ended {
     Download(Report),
-    /// With this exit code; the report is on stdout.
-    Check(u8),
+    /// With this exit code; what there is to tell is on stdout.
+    Told(u8),
 }
 
 fn download(environment: &Environment, pairs: &Pairs, terminal: &Terminal) -> Result<Report, Error> {

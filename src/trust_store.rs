@@ -46,10 +46,10 @@ use crate::{
     settings::{Sourced, Trust, TrustMode},
 };
 use anchor::{SystemRoots, Unfit, is_anchor};
-use certificate::{CaUse, Certificate, Validity};
+pub use certificate::{CaUse, Certificate, Validity};
 pub use explain::explain;
-use source::{Reading, bundle_keys, holds_a_certificate, in_words, is_path, system_roots};
-pub use source::{Source, SourceKind};
+pub use source::{CONFIGMAP_KEY, Source, SourceKind, is_path};
+use source::{Reading, bundle_keys, holds_a_certificate, in_words, system_roots};
 use verifier::AnchorOrPin;
 pub use verifier::{Handshakes, Refusal};
 

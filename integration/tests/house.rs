@@ -19,6 +19,7 @@ const FLOORS: [(u8, &[&str]); 10] = [
             "destination",
             "env",
             "filter",
+            "manifest",
             "mount",
             "ranges",
             "retry",
@@ -30,16 +31,21 @@ const FLOORS: [(u8, &[&str]); 10] = [
     (1, &["storage_config", "volume"]),
     (2, &["settings"]),
     (3, &["trust_store"]),
-    (4, &["http"]),
+    (4, &["http", "migrate"]),
     (5, &["s3"]),
     (6, &["plan"]),
     (7, &["report", "transfer"]),
     (8, &["cli", "error", "logging", "termination"]),
-    (9, &["check"]),
+    (9, &["check", "manifest_commands"]),
 ];
 
 /// Modules of one floor that may use each other, in this direction only: (from, to).
-const NEIGHBOURS: [(&str, &str); 3] = [("transfer", "report"), ("termination", "error"), ("error", "cli")];
+const NEIGHBOURS: [(&str, &str); 4] = [
+    ("transfer", "report"),
+    ("termination", "error"),
+    ("error", "cli"),
+    ("manifest_commands", "check"),
+];
 
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, modules)| modules.contains(&module)).map(|(floor, _)| *floor)

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The key of KServe's CA ConfigMap; where it exists, it is the bundle.
-const CONFIGMAP_KEY: &str = "cabundle.crt";
+pub const CONFIGMAP_KEY: &str = "cabundle.crt";
 
 /// The keys under which other systems keep a CA bundle: OpenShift's injected trusted CA, OpenShift
 /// AI's, the service CA, and what cert-manager and Kubernetes' own TLS Secrets use.
@@ -174,7 +174,7 @@ fn keys_in_words(mount: &Mount) -> String {
 }
 
 /// `certificate` as KServe had it until 0.12.0: the path of a file.
-pub(super) fn is_path(text: &str) -> bool {
+pub fn is_path(text: &str) -> bool {
     !text.contains('\n')
         && !text.contains("-----BEGIN")
         && text.len() < 4096
