@@ -18,6 +18,7 @@
 //! `checksum`, `destination`, `filter`, `mount`) stands on the ground floor instead of inside the
 //! stage that needs it most.
 
+pub mod archive;
 pub mod cause;
 pub mod cgroup;
 pub mod check;

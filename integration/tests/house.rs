@@ -29,7 +29,7 @@ const FLOORS: [(u8, &[&str]); 10] = [
         ],
     ),
     (1, &["storage_config", "volume"]),
-    (2, &["settings"]),
+    (2, &["archive", "settings"]),
     (3, &["trust_store"]),
     (4, &["http", "migrate"]),
     (5, &["s3"]),
