@@ -16,7 +16,7 @@ held by STORAGE_CONFIG, and from STORAGE_OVERRIDE_CONFIG; later wins, field by f
 Exit codes:
    0  every file is in place and verified
   64  bad arguments
-  65  a key cannot be a file below the destination, or two collide
+  65  what the bucket holds: a key cannot be a file below the destination, two collide, an archive is broken
   66  bucket, key or prefix not found
   69  endpoint unreachable, or still failing after the retries
   70  a bug
@@ -62,6 +62,9 @@ pub struct Arguments {
     /// What else the program can do.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Write what was done, file by file, to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// The download, where there is no command.
     #[command(flatten)]
     pub pairs: Pairs,

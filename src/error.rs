@@ -7,6 +7,7 @@ use crate::{
     manifest::SourceError,
     migrate::{MigrateError, OutputError},
     plan::PlanError,
+    report::ReportError,
     s3::{ConnectError, Kind, S3Error},
     settings::{Problem, SettingsError},
     transfer::TransferError,
@@ -44,6 +45,15 @@ pub enum Error {
     /// The manifests, or what became of them.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    /// What is on the volume is what is in the bucket, and no model.
+    #[error("MODEL_CHECK=strict: {}", .findings.join("; "))]
+    Model {
+        /// What looks wrong.
+        findings: Vec<String>,
+    },
+    /// The report has no place.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// SIGTERM or SIGINT.
     #[error("ended by {signal} after {done} of {total}; what was done so far is kept for the restart")]
     Interrupted {
@@ -80,8 +90,19 @@ impl Error {
             Self::Migrate(MigrateError::Output(OutputError::Io { .. })) => 74,
             Self::Migrate(MigrateError::Output(OutputError::Collision(_) | OutputError::Exists(_))) => 78,
             Self::Volume(_) | Self::Transfer(TransferError::Volume(_)) => 74,
-            Self::Transfer(TransferError::Damaged { .. } | TransferError::Changed { .. }) => 76,
-            Self::Transfer(TransferError::Thread(_)) | Self::Runtime(_) => 70,
+            Self::Transfer(
+                TransferError::Damaged { .. } | TransferError::Changed { .. } | TransferError::Pinned { .. },
+            ) => 76,
+            Self::Transfer(TransferError::Archive { source, .. }) => {
+                if source.is_of_volume() {
+                    74
+                } else {
+                    65
+                }
+            }
+            Self::Transfer(TransferError::Unreadable { .. }) | Self::Report(_) => 74,
+            Self::Model { .. } => 65,
+            Self::Transfer(TransferError::Thread(_) | TransferError::Stopped) | Self::Runtime(_) => 70,
             Self::Interrupted { number, .. } => 128 + number,
         }
     }
@@ -93,6 +114,7 @@ impl Error {
         match self {
             Self::Plan(error) => !matches!(error, PlanError::S3(_) | PlanError::EndlessListing { .. }),
             Self::Volume(error) | Self::Transfer(TransferError::Volume(error)) => too_large(error),
+            Self::Transfer(TransferError::Archive { source, .. }) => !source.is_of_volume(),
             _ => false,
         }
     }

@@ -33,6 +33,7 @@ pub mod logging;
 pub mod manifest;
 pub mod manifest_commands;
 pub mod migrate;
+pub mod model_check;
 pub mod mount;
 pub mod plan;
 pub mod ranges;
@@ -50,6 +51,7 @@ pub mod uri;
 pub mod volume;
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -61,7 +63,7 @@ use logging::Terminal;
 use plan::{Plan, PlannedFile};
 use report::{FileReport, Report};
 use s3::S3;
-use settings::Settings;
+use settings::{ModelCheck, Settings};
 use transfer::{Transfer, progress::Progress};
 use trust_store::TrustStore;
 use units::ByteSize;
@@ -100,7 +102,28 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
     for volume in &volumes {
         volume.remove_hidden_directory()?;
     }
-    Ok(Report { files, elapsed: started.elapsed(), retries: progress.snapshot().retries })
+    let findings = check_model(settings, &files)?;
+    Ok(Report { files, findings, elapsed: started.elapsed(), retries: progress.snapshot().retries })
+}
+
+/// Whether what is on the volume looks like a model.
+fn check_model(settings: &Settings, files: &[FileReport]) -> Result<Vec<String>, Error> {
+    let model_check = settings.limits.model_check.value;
+    if model_check == ModelCheck::Off {
+        return Ok(Vec::new());
+    }
+    let mut findings = Vec::new();
+    for destination in files.iter().map(|file| &file.destination).collect::<BTreeSet<_>>() {
+        let paths = files.iter().filter(|file| file.destination == *destination && file.unpacked_files.is_none());
+        findings.extend(model_check::look(destination, paths.map(|file| &file.path)));
+    }
+    if model_check == ModelCheck::Strict && !findings.is_empty() {
+        return Err(Error::Model { findings });
+    }
+    for finding in &findings {
+        tracing::warn!("{finding}");
+    }
+    Ok(findings)
 }
 
 /// Downloads begin while the listing still runs; files get their names when it is known that all of them can.
@@ -111,9 +134,9 @@ async fn plan_and_transfer(settings: &Settings, store: &S3, transfer: Transfer) 
         plan = make_plan(settings, store, announce) => plan?,
         Err(error) = transfer.run() => return Err(error.into()),
     };
-    transfer.accept(&plan.files)?;
+    transfer.accept(&plan)?;
     transfer.add(plan.files.get(plan.announced..).unwrap_or_default().to_vec())?;
-    Ok(transfer.finish().await?)
+    Ok(transfer.finish(&plan).await?)
 }
 
 /// The volume comes first: it is the cheapest thing to find wrong.

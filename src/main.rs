@@ -34,24 +34,27 @@ fn main() -> ExitCode {
         tracing::warn!("{complaint}");
     }
     let ended = arguments.map_err(|usage| Error::Usage(usage.into())).and_then(|arguments| match &arguments.command {
-        None => download(&environment, &arguments.pairs, &terminal).map(Ended::Download),
+        None => download(&environment, &arguments, &terminal).map(Ended::Download),
         Some(Command::Check { output, config, strict, .. }) if !config.is_empty() => {
             manifest_commands::check(config, *strict, *output).map(Ended::Told)
         }
         Some(Command::Check { output, pairs, .. }) => check(&environment, pairs, *output).map(Ended::Told),
         Some(Command::Migrate(arguments)) => manifest_commands::migrate(arguments).map(Ended::Told),
     });
-    let (message, code) = match ended {
-        Ok(Ended::Told(code)) => return ExitCode::from(code),
-        Ok(Ended::Download(report)) => (report.to_string(), 0),
-        Err(error) => (error.one_line(), error.exit_code()),
-    };
-    termination::write(&logging.termination_log, &message);
-    match code {
-        0 => tracing::info!("model in place: {message}"),
-        _ => tracing::error!(exit_code = code, "{message}"),
+    match ended {
+        Ok(Ended::Told(code)) => ExitCode::from(code),
+        Ok(Ended::Download(report)) => {
+            termination::write(&logging.termination_log, &report.within(termination::MAX_MESSAGE_BYTES));
+            tracing::info!("model in place: {report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let (message, code) = (error.one_line(), error.exit_code());
+            termination::write(&logging.termination_log, &message);
+            tracing::error!(exit_code = code, "{message}");
+            ExitCode::from(code)
+        }
     }
-    ExitCode::from(code)
 }
 
 enum Ended {
@@ -60,11 +63,15 @@ enum Ended {
     Told(u8),
 }
 
-fn download(environment: &Environment, pairs: &Pairs, terminal: &Terminal) -> Result<Report, Error> {
-    let settings = Settings::read(environment, &pairs.sources_and_destinations)?;
+fn download(environment: &Environment, arguments: &Arguments, terminal: &Terminal) -> Result<Report, Error> {
+    let settings = Settings::read(environment, &arguments.pairs.sources_and_destinations)?;
     let progress = Arc::new(Progress::default());
     let work = run(&settings, terminal, Arc::clone(&progress));
-    until_signalled(&progress, work)?
+    let report = until_signalled(&progress, work)??;
+    match &arguments.report {
+        Some(path) => Ok(report.write(path).map(|()| report)?),
+        None => Ok(report),
+    }
 }
 
 fn check(environment: &Environment, pairs: &Pairs, output: Output) -> Result<u8, Error> {

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 use crate::{
+    archive::ArchiveKind,
     destination::{Collision, KeyError, Mapped, RelativePath, Root, check_collisions, relative_path},
     filter::Filter,
     s3::{Kind, Object, ObjectHead, S3, S3Error},
@@ -25,6 +26,8 @@ pub struct Plan {
     pub files: Vec<Arc<PlannedFile>>,
     /// How many of them have been announced while the listing went on.
     pub announced: usize,
+    /// The files that are the whole of a download, and archives: they are unpacked.
+    pub archives: Vec<Arc<PlannedFile>>,
     /// The destinations, each once.
     pub destinations: Vec<PathBuf>,
 }
@@ -135,7 +138,14 @@ pub async fn plan<E: From<PlanError>>(
             destinations.push(download.destination.clone());
             destinations.len() - 1
         });
+        let planned_before = planner.plan.files.len();
         planner.find(&download.source, destination).await?;
+        if let [only] = planner.plan.files.get(planned_before..).unwrap_or_default()
+            && ArchiveKind::of_file_name(only.path.file_name()).is_some()
+        {
+            let only = Arc::clone(only);
+            planner.plan.archives.push(only);
+        }
     }
     let plan = planner.plan;
     for destination in 0..plan.destinations.len() {
@@ -193,6 +203,7 @@ impl<A> Planner<'_, A> {
         A: FnMut(Vec<Arc<PlannedFile>>) -> Result<(), E>,
     {
         let mut listing = Listing::new(source, prefix, self.filter, destination);
+        let planned_before = self.plan.files.len();
         let mut is_anything = false;
         loop {
             let page = match listing.next(self.store).await {
@@ -202,7 +213,8 @@ impl<A> Planner<'_, A> {
             };
             is_anything |= !page.is_empty();
             self.plan.files.extend(page.into_iter().map(Arc::new));
-            if listing.goes_on() {
+            // One file may be all, and then it may be an archive.
+            if listing.goes_on() && self.plan.files.len() > planned_before + 1 {
                 let fresh = self.plan.files.get(self.plan.announced..).unwrap_or_default().to_vec();
                 self.plan.announced = self.plan.files.len();
                 (self.announce)(fresh)?;

@@ -1,6 +1,14 @@
 //! What was done: which files, how large, and what was verified of each.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
 
 use crate::{
     checksum::{Algorithm, HashAlgorithm},
@@ -52,6 +60,14 @@ pub enum Arrival {
 /// One file in its place.
 #[derive(Clone, Debug)]
 pub struct FileReport {
+    /// The bucket.
+    pub bucket: Arc<str>,
+    /// The key.
+    pub key: String,
+    /// The object's ETag.
+    pub etag: Option<String>,
+    /// The object's version, where there is one and it was needed.
+    pub version: Option<String>,
     /// The destination.
     pub destination: PathBuf,
     /// Its path below the destination.
@@ -62,6 +78,19 @@ pub struct FileReport {
     pub verified: Verified,
     /// How it came to be there.
     pub arrival: Arrival,
+    /// How many files it was unpacked to, where it was an archive.
+    pub unpacked_files: Option<u64>,
+    /// Its SHA-256, where that was computed.
+    pub sha256: Option<String>,
+}
+
+/// The report has no place.
+#[derive(Debug, thiserror::Error)]
+#[error("the report {} cannot be written", .path.display())]
+pub struct ReportError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
 }
 
 /// Everything that one run has done.
@@ -69,6 +98,8 @@ pub struct FileReport {
 pub struct Report {
     /// Every file, in the order of the paths.
     pub files: Vec<FileReport>,
+    /// What looks wrong with the model.
+    pub findings: Vec<String>,
     /// How long the whole run took.
     pub elapsed: Duration,
     /// How many requests had to be made again.
@@ -79,6 +110,70 @@ impl Report {
     /// The size of all files together.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Everything, for programs: `--report`.
+    pub fn to_json(&self) -> Value {
+        let files = self.files.iter().map(|file| {
+            let (arrival, kept_bytes) = match file.arrival {
+                Arrival::Fetched => ("fetched", 0),
+                Arrival::Resumed { kept_bytes } => ("resumed", kept_bytes),
+                Arrival::Kept => ("kept", file.bytes),
+            };
+            json!({
+                "bucket": &*file.bucket,
+                "key": file.key,
+                "etag": file.etag,
+                "version": file.version,
+                "destination": file.destination,
+                "path": file.path.as_str(),
+                "bytes": file.bytes,
+                "verified": file.verified.to_string(),
+                "sha256": file.sha256,
+                "arrival": arrival,
+                "kept_bytes": kept_bytes,
+                "unpacked_files": file.unpacked_files,
+            })
+        });
+        json!({
+            "format": 1,
+            "program": concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),
+            "files": files.collect::<Vec<_>>(),
+            "bytes": self.bytes(),
+            "seconds": self.elapsed.as_secs_f64(),
+            "requests_repeated": self.retries,
+            "findings": self.findings,
+        })
+    }
+
+    /// Writes [`Report::to_json`] to a file, which gets its name when it is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError`] where it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let write = || {
+            fs::write(&new, format!("{:#}\n", self.to_json()))?;
+            fs::rename(&new, path)
+        };
+        write().map_err(|source| ReportError { path: path.to_owned(), source })
+    }
+
+    /// The summary, and a line for each file, as many as fit into so many bytes: the termination message.
+    pub fn within(&self, most_bytes: usize) -> String {
+        let mut text = self.to_string();
+        for (index, file) in self.files.iter().enumerate() {
+            let line = format!("\n{}: {}, {}{}", file.path, ByteSize(file.bytes), file.verified, arrival(file.arrival));
+            let rest = format!("\nand {} more", self.files.len() - index);
+            let is_last = index + 1 == self.files.len();
+            if text.len() + line.len() + if is_last { 0 } else { rest.len() } > most_bytes {
+                return text + &rest;
+            }
+            text += &line;
+        }
+        text
     }
 
     /// How many files were verified in which way: `12 crc64nvme, 1 etag-only`.
@@ -92,7 +187,15 @@ impl Report {
     }
 }
 
-/// One line: the last of the log, and the termination message.
+fn arrival(arrival: Arrival) -> String {
+    match arrival {
+        Arrival::Fetched => String::new(),
+        Arrival::Resumed { kept_bytes } => format!(", {} from an earlier run", ByteSize(kept_bytes)),
+        Arrival::Kept => ", from an earlier run".to_owned(),
+    }
+}
+
+/// One line: the last of the log, and the beginning of the termination message.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files = self.files.len();

@@ -22,7 +22,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use origin::{EntryName, Origin, Sourced};
 pub use problem::{Problem, SettingsError};
 
-use crate::{env::Environment, filter::Filter, secret::Secret, uri::S3Uri};
+use crate::{checksum::Hash, env::Environment, filter::Filter, secret::Secret, uri::S3Uri};
 
 /// The default of Kubernetes' `terminationMessagePath`.
 const DEFAULT_TERMINATION_LOG: &str = "/dev/termination-log";
@@ -197,8 +197,23 @@ pub struct Limits {
     pub max_attempts: Option<Sourced<u32>>,
     /// How many objects are fetched at a time; a large one may still use several connections.
     pub max_objects: Option<Sourced<usize>>,
+    /// `VERIFICATION_DIGEST`: what the model must be.
+    pub verification_digest: Option<Sourced<Hash>>,
+    /// Whether what looks wrong with the model ends the run.
+    pub model_check: Sourced<ModelCheck>,
     /// Whether an object without a checksum is compared with the MD5 that its ETag is.
     pub verify_etag_md5: Sourced<bool>,
+}
+
+/// What happens where the model on the volume looks wrong: a shard is missing, a weight file is a pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelCheck {
+    /// Nobody looks.
+    Off,
+    /// A warning.
+    Warn,
+    /// The run fails.
+    Strict,
 }
 
 /// Where the log goes and how it looks. Read on its own and first, so that all the rest can be

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal as listen};
 use crate::{error::Error, transfer::progress::Progress, units::ByteSize};
 
 /// What Kubernetes keeps of a termination message.
-const MAX_MESSAGE_BYTES: usize = 4096;
+pub const MAX_MESSAGE_BYTES: usize = 4096;
 
 /// The exit code of a bug: `EX_SOFTWARE`.
 const BUG_EXIT_CODE: i32 = 70;

@@ -27,6 +27,7 @@
 //! extent has its own CRC, and they are combined; for hashes, which cannot be combined, the file is read once more. The
 //! file gets its name after that, never before, and not before the plan is known to be possible (`gate`).
 
+mod digest;
 mod gate;
 mod growth;
 pub mod journal;
@@ -39,7 +40,9 @@ mod range;
 mod verify;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -48,6 +51,7 @@ use std::{
 };
 
 use self::{
+    digest::Member,
     gate::{Gate, Ready},
     growth::Growth,
     memory::Concurrency,
@@ -58,9 +62,11 @@ use self::{
     verify::Piece,
 };
 use crate::{
+    archive::ArchiveError,
     cgroup,
-    checksum::{Expected, Hash, HashAlgorithm, Verifiability},
-    plan::PlannedFile,
+    checksum::{Expected, Hash, HashAlgorithm, Hasher, Verifiability},
+    destination::RelativePath,
+    plan::{Plan, PlannedFile},
     ranges::ByteRange,
     report::{Arrival, FileReport, Verified},
     s3::{ObjectHead, S3, S3Error},
@@ -104,6 +110,39 @@ pub enum TransferError {
         /// How often it was started.
         times: u32,
     },
+    /// The archive cannot be unpacked.
+    #[error("archive {key:?}")]
+    Archive {
+        /// The object.
+        key: String,
+        /// Why.
+        #[source]
+        source: ArchiveError,
+    },
+    /// The model is not the one that was pinned.
+    #[error(
+        "VERIFICATION_DIGEST: the model's {what} is {actual}, and {pinned} is pinned; no file of it got its final name"
+    )]
+    Pinned {
+        /// Of what the digest is.
+        what: &'static str,
+        /// What was downloaded.
+        actual: Hash,
+        /// What was pinned.
+        pinned: Hash,
+    },
+    /// A file cannot be read for its digest.
+    #[error("{} cannot be read", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// A task ended without a result: the runtime is shutting down.
+    #[error("a task of the transfer stopped")]
+    Stopped,
     /// The system gives no thread.
     #[error("no thread can be started; is there a limit on the container's processes?")]
     Thread(#[source] io::Error),
@@ -114,6 +153,8 @@ pub enum TransferError {
 pub struct Transfer {
     engine: Arc<Engine>,
     concurrency: Concurrency,
+    /// What the model must be, by `VERIFICATION_DIGEST`.
+    pinned: Option<Hash>,
     /// What each destination had room for before the first byte, and what is needed of it.
     needs: Mutex<Vec<(FreeSpace, u64)>>,
 }
@@ -183,7 +224,8 @@ impl Transfer {
             reports: Mutex::default(),
             has_said_unstamped: AtomicBool::new(false),
         });
-        Ok(Self { engine, concurrency, needs: Mutex::new(needs) })
+        let pinned = limits.verification_digest.as_ref().map(|digest| digest.value.clone());
+        Ok(Self { engine, concurrency, pinned, needs: Mutex::new(needs) })
     }
 
     /// Adds files of the plan. What is whole and unchanged is not fetched.
@@ -201,11 +243,11 @@ impl Transfer {
             let (Some(volume), Some(need)) = (volume, needs.get_mut(file.destination)) else { continue };
             check_ways(volume.root(), [&file.path].into_iter())?;
             let size_bytes = file.object.size_bytes;
-            let stamp = Version::planned(&file).stamp();
-            let presence = volume.presence(&file.path, size_bytes, stamp.as_ref());
+            let version = Version::planned(&file);
+            let presence = volume.presence(&file.path, size_bytes, version.stamp().as_ref());
             engine.progress.planned(size_bytes);
             if presence == Presence::Current {
-                engine.unchanged(&file, volume, Verified::Stamp);
+                engine.unchanged(&file, volume, &version, Verified::Stamp);
                 continue;
             }
             need.1 += size_bytes;
@@ -225,18 +267,17 @@ impl Transfer {
     }
 
     /// The plan is complete and possible: earlier runs' partials that it does not name are removed, and files get their
-    /// final names from here on.
+    /// final names from here on; where a digest is pinned, in the end.
     ///
     /// # Errors
     ///
-    /// [`TransferError::Volume`] where the volume refuses.
-    pub fn accept(&self, files: &[Arc<PlannedFile>]) -> Result<(), TransferError> {
+    /// [`TransferError`] where the volume refuses.
+    pub fn accept(&self, plan: &Plan) -> Result<(), TransferError> {
         for (destination, volume) in self.engine.volumes.iter().enumerate() {
-            let names = files.iter().filter(|file| file.destination == destination);
+            let names = plan.files.iter().filter(|file| file.destination == destination);
             volume.remove_partials_except(&names.map(|file| partial_name(file)).collect())?;
         }
-        self.engine.gate.open()?;
-        Ok(())
+        if self.pinned.is_none() { self.engine.gate.open(&plan.archives) } else { Ok(()) }
     }
 
     /// Waits until every file has its name.
@@ -244,11 +285,27 @@ impl Transfer {
     /// # Errors
     ///
     /// The first [`TransferError`]; files that were whole by then have their names, and nothing else has.
-    pub async fn finish(self) -> Result<Vec<FileReport>, TransferError> {
+    pub async fn finish(self, plan: &Plan) -> Result<Vec<FileReport>, TransferError> {
         let engine = &self.engine;
         engine.queue.complete();
         self.run().await?;
+        let mut hashes = BTreeMap::new();
+        if let Some(pinned) = self.pinned.clone() {
+            let engine = Arc::clone(engine);
+            let is_one = matches!(&*plan.files, [only] if only.head.is_some());
+            let archives = plan.archives.clone();
+            let compare = move || {
+                let hashes = engine.compare(&pinned, is_one)?;
+                engine.gate.open(&archives)?;
+                Ok::<_, TransferError>(hashes)
+            };
+            // Reads the whole model: a signal must not have to wait for it.
+            hashes = tokio::task::spawn_blocking(compare).await.map_err(|_| TransferError::Stopped)??;
+        }
         let mut reports = std::mem::take(&mut *engine.reports.lock().unwrap_or_else(PoisonError::into_inner));
+        for report in &mut reports {
+            report.sha256 = hashes.remove(&report.path).map(|hash| hash.hex());
+        }
         reports.sort_by(|a, b| (&a.destination, &a.path).cmp(&(&b.destination, &b.path)));
         Ok(reports)
     }
@@ -290,6 +347,35 @@ impl Drop for Transfer {
 }
 
 impl Engine {
+    /// Compares the model with what is pinned, before any of it has its name. Files that are unchanged have theirs from an
+    /// earlier run.
+    fn compare(&self, pinned: &Hash, is_one: bool) -> Result<BTreeMap<RelativePath, Hash>, TransferError> {
+        let mut members =
+            self.gate.waiting(|ready| Member { path: ready.file.path.clone(), at: ready.whole.path().into() });
+        {
+            let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting: BTreeSet<_> = members.iter().map(|member| member.path.clone()).collect();
+            let present = reports.iter().filter(|report| !waiting.contains(&report.path));
+            let present = present.map(|report| (report.path.clone(), report.path.join_to(&report.destination)));
+            members.extend(present.map(|(path, at)| Member { path, at }));
+        }
+        tracing::info!(files = members.len(), "comparing the model with VERIFICATION_DIGEST");
+        let (what, (digest, hashes)) = match is_one {
+            true => {
+                let hashes = digest::of_each(members)?;
+                let only = hashes
+                    .first()
+                    .map_or_else(|| Hasher::new(HashAlgorithm::Sha256).finish(), |(_, hash)| hash.clone());
+                ("object", (only, hashes))
+            }
+            false => ("manifest", digest::of_tree(members)?),
+        };
+        if digest != *pinned {
+            return Err(TransferError::Pinned { what, actual: digest, pinned: pinned.clone() });
+        }
+        Ok(hashes.into_iter().collect())
+    }
+
     /// Starts threads until there are so many. They end by themselves when there is nothing more to do.
     fn have_workers(self: &Arc<Self>, count: usize) -> Result<(), TransferError> {
         while self.workers.load(Ordering::Relaxed) < count {
@@ -343,7 +429,7 @@ impl Engine {
             && start.number == 1
             && let Some(verified) = self.verify_present(file, volume, version, head)?
         {
-            self.unchanged(file, volume, verified);
+            self.unchanged(file, volume, version, verified);
             self.queue.finished();
             return Ok(());
         }
@@ -548,27 +634,42 @@ impl Engine {
         verified: Verified,
         arrival: Arrival,
     ) -> Result<(), Failed> {
-        self.gate.pass(Ready { volume: Arc::clone(volume), whole, file: Arc::clone(file) })?;
+        let ready = Ready { volume: Arc::clone(volume), whole, file: Arc::clone(file) };
+        let unpacked = self.gate.pass(ready).map_err(Failed::Fatal)?;
         tracing::debug!(key = version.key, bytes = version.size_bytes, %verified, "file in place");
-        self.report(file, volume, version.size_bytes, verified, arrival);
+        self.report(file, volume, version, verified, arrival, unpacked.map(|unpacked| unpacked.files));
         self.queue.finished();
         Ok(())
     }
 
-    fn unchanged(&self, file: &PlannedFile, volume: &ModelVolume, verified: Verified) {
-        tracing::debug!(key = file.object.key, bytes = file.object.size_bytes, "file is there and unchanged");
-        self.progress.arrived(file.object.size_bytes);
-        self.report(file, volume, file.object.size_bytes, verified, Arrival::Kept);
+    fn unchanged(&self, file: &PlannedFile, volume: &ModelVolume, version: &Version, verified: Verified) {
+        tracing::debug!(key = version.key, bytes = version.size_bytes, "file is there and unchanged");
+        self.progress.arrived(version.size_bytes);
+        self.report(file, volume, version, verified, Arrival::Kept, None);
     }
 
-    fn report(&self, file: &PlannedFile, volume: &ModelVolume, bytes: u64, verified: Verified, arrival: Arrival) {
+    fn report(
+        &self,
+        file: &PlannedFile,
+        volume: &ModelVolume,
+        version: &Version,
+        verified: Verified,
+        arrival: Arrival,
+        unpacked_files: Option<u64>,
+    ) {
         self.progress.finished_file();
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(FileReport {
+            bucket: Arc::clone(&version.bucket),
+            key: version.key.clone(),
+            etag: version.etag.clone(),
+            version: version.version.clone(),
             destination: volume.root().to_owned(),
             path: file.path.clone(),
-            bytes,
+            bytes: version.size_bytes,
             verified,
             arrival,
+            unpacked_files,
+            sha256: None,
         });
     }
 

@@ -27,7 +27,7 @@ mod stamp;
 use std::{
     collections::HashSet,
     fs::{self, File, Permissions},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{
@@ -56,6 +56,9 @@ const FILE_MODE: u32 = 0o644;
 
 /// Directories likewise.
 const DIRECTORY_MODE: u32 = 0o755;
+
+/// How much of a file is read at a time.
+const READ_BYTES: usize = 256 << 10;
 
 /// How old a directory of a process without a lock is when nobody needs it any more.
 const OLD: Duration = Duration::from_secs(24 * 3600);
@@ -280,6 +283,16 @@ impl ModelVolume {
         whole.remove_journal().map_err(|error| write_error(&whole.path, error))
     }
 
+    /// Removes a file that is whole and has served its purpose without a name, and its journal.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] where the volume refuses.
+    pub fn remove(&self, whole: &Whole) -> Result<(), VolumeError> {
+        remove_if_there(&whole.path)?;
+        whole.remove_journal().map_err(|error| write_error(&whole.path, error))
+    }
+
     /// Removes the partials and journals of earlier runs but those with these names.
     ///
     /// # Errors
@@ -361,6 +374,23 @@ impl Presence {
                 Some(_) | None => Self::Unknown,
             },
             Ok(_) | Err(_) => Self::Absent,
+        }
+    }
+}
+
+/// Reads a file from its beginning to its end.
+///
+/// # Errors
+///
+/// As the system has it.
+pub fn read_all(mut file: &File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => take(buffer.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Addressing, Credentials, Origin, Settings, Sourced, TrustMode};
+use super::{Addressing, Credentials, ModelCheck, Origin, Settings, Sourced, TrustMode};
 
 /// One value that is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,15 @@ impl Settings {
         if let Some(objects) = &limits.max_objects {
             row("S3_MAX_FILE_CONCURRENCY", objects.value.to_string(), &objects.origin);
         }
+        if let Some(digest) = &limits.verification_digest {
+            row("VERIFICATION_DIGEST", digest.value.to_string(), &digest.origin);
+        }
+        let model_check = match limits.model_check.value {
+            ModelCheck::Off => "off",
+            ModelCheck::Warn => "warn",
+            ModelCheck::Strict => "strict",
+        };
+        row("MODEL_CHECK", model_check.to_owned(), &limits.model_check.origin);
         let verify_etag = &limits.verify_etag_md5;
         row("S3_VERIFY_ETAG_MD5", verify_etag.value.to_string(), &verify_etag.origin);
         let mut patterns = |name, patterns: Vec<&str>| {

@@ -8,6 +8,11 @@ use crate::{cause::one_line, filter::FilterError, mount::MountError, storage_con
 /// One thing that is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
+    /// One digest and several downloads.
+    #[error(
+        "env VERIFICATION_DIGEST: a digest is of one source and one destination, and there are several; run one container for each"
+    )]
+    DigestOfMany,
     /// The mounted Secret cannot be read.
     #[error("storage-config Secret{}", .variable.map_or(String::new(), |name| format!(" (env {name})")))]
     StorageConfigDir {

@@ -3,11 +3,18 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
-    Addressing, Connection, Credentials, Download, Endpoint, EntryName, Limits, Origin, Problem, Settings,
+    Addressing, Connection, Credentials, Download, Endpoint, EntryName, Limits, ModelCheck, Origin, Problem, Settings,
     SettingsError, Sourced, Trust, TrustMode, WebIdentity,
     layers::{Layers, Names},
 };
-use crate::{env::Environment, filter::Filter, secret::Secret, storage_config::Field, uri::S3Uri};
+use crate::{
+    checksum::{Hash, HashAlgorithm},
+    env::Environment,
+    filter::Filter,
+    secret::Secret,
+    storage_config::Field,
+    uri::S3Uri,
+};
 
 /// Where KServe mounts models, and the destination where `MODEL_DIR` names none.
 const DEFAULT_MODEL_DIR: &str = "/mnt/models";
@@ -25,6 +32,9 @@ pub(super) fn read(environment: &Environment, arguments: &[String]) -> Result<Se
     let trust = reader.trust();
     let limits = reader.limits();
     let filter = reader.filter();
+    if limits.verification_digest.is_some() && downloads.len() > 1 {
+        reader.problems.push(Problem::DigestOfMany);
+    }
     if reader.problems.is_empty() {
         let portability = reader.layers.portability();
         let warnings = reader.layers.warnings;
@@ -395,8 +405,40 @@ impl<'a> Reader<'a> {
                 "a whole number from 1 to 1024",
                 |objects| (1..=1024).contains(objects),
             ),
+            verification_digest: self.verification_digest(),
+            model_check: self.model_check(),
             verify_etag_md5: self.flag(variable(&["S3_VERIFY_ETAG_MD5"]), false),
         }
+    }
+
+    /// 64 hexadecimal digits, with or without `sha256:` before them.
+    fn verification_digest(&mut self) -> Option<Sourced<Hash>> {
+        let text = self.text(variable(&["VERIFICATION_DIGEST"]))?;
+        let digits = text.value.trim();
+        let digits = digits.strip_prefix("sha256:").unwrap_or(digits);
+        match Hash::from_hex(HashAlgorithm::Sha256, digits) {
+            Some(hash) => Some(text.map(|_| hash)),
+            None => {
+                let expected = "a SHA-256: 64 hexadecimal digits, with or without sha256: before them";
+                self.problems.push(Problem::Value { origin: text.origin, value: text.value, expected });
+                None
+            }
+        }
+    }
+
+    fn model_check(&mut self) -> Sourced<ModelCheck> {
+        let Some(text) = self.text(variable(&["MODEL_CHECK"])) else { return Sourced::default(ModelCheck::Warn) };
+        let parsed = match text.value.to_ascii_lowercase().as_str() {
+            "off" => ModelCheck::Off,
+            "warn" => ModelCheck::Warn,
+            "strict" => ModelCheck::Strict,
+            _ => {
+                let (origin, value) = (text.origin.clone(), text.value.clone());
+                self.problems.push(Problem::Value { origin, value, expected: "off, warn or strict" });
+                ModelCheck::Warn
+            }
+        };
+        text.map(|_| parsed)
     }
 
     fn filter(&mut self) -> Filter {
