@@ -17,6 +17,8 @@ mod error;
 mod framing;
 mod head;
 mod link;
+#[cfg(test)]
+pub(crate) mod peer;
 mod stream;
 mod tls;
 

@@ -164,3 +164,130 @@ fn chunk_size(line: &[u8]) -> Result<u64, FramingError> {
     let size = std::str::from_utf8(size).ok().filter(|_| is_hexadecimal);
     size.and_then(|size| u64::from_str_radix(size, 16).ok()).ok_or(FramingError::Chunk("a chunk has no size"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(lines: &str) -> Head {
+        let text = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
+        Head::parse(text.as_bytes()).unwrap().unwrap().0
+    }
+
+    #[test]
+    fn a_body_ends_where_its_head_says() {
+        for (lines, framing) in [
+            ("Content-Length: 5\r\n", Framing::Length(5)),
+            ("content-length: 5\r\nContent-Length: 5\r\n", Framing::Length(5)),
+            ("Content-Length: 5, 5\r\n", Framing::Length(5)),
+            ("Transfer-Encoding: Chunked\r\n", Framing::Chunked(Chunks::default())),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Framing::Chunked(Chunks::default())),
+            ("ETag: \"a\"\r\n", Framing::UntilClose),
+        ] {
+            assert_eq!(Framing::of(&head(lines)), Ok(framing), "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_says_two_things_is_refused() {
+        for lines in [
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5, 6\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: -5\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 0x5\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        ] {
+            assert!(Framing::of(&head(lines)).is_err(), "{lines}");
+        }
+    }
+
+    /// The body of a chunked text that arrives in the given pieces, and how much of the text it was.
+    fn decoded(pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), FramingError> {
+        let mut framing = Framing::Chunked(Chunks::default());
+        let (mut body, mut used) = (Vec::new(), 0);
+        for piece in pieces {
+            let mut rest = *piece;
+            while !rest.is_empty() && !framing.is_done() {
+                let next = usize::try_from(framing.next_bytes()).unwrap().min(rest.len());
+                let count = if next > 0 {
+                    body.extend_from_slice(&rest[..next]);
+                    framing.take(next as u64);
+                    next
+                } else {
+                    let Framing::Chunked(chunks) = &mut framing else { unreachable!() };
+                    chunks.feed(rest)?
+                };
+                rest = &rest[count..];
+                used += count;
+            }
+        }
+        Ok((body, used, framing.is_done()))
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_no_part_of_the_body() {
+        let text = b"4;a=b\r\nWiki\r\n5 \r\npedia\r\n0\r\nx-amz-checksum-crc32: AAAA\r\n\r\nHTTP/1.1 200";
+        let (body, used, is_done) = decoded(&[text]).unwrap();
+        assert_eq!((body.as_slice(), is_done), (b"Wikipedia".as_slice(), true));
+        assert_eq!(&text[used..], b"HTTP/1.1 200", "the next answer is left alone");
+    }
+
+    #[test]
+    fn chunks_that_are_none_are_refused() {
+        let long = format!("1;{}\r\n", "x".repeat(MAX_LINE_BYTES));
+        let trailers = format!("0\r\n{}", "name: value\r\n".repeat(2000));
+        for text in
+            ["x\r\n", "\r\n", "-1\r\n", "+1\r\n", "1\n", "1\r\nab\r\n", "fffffffffffffffff\r\n", &long, &trailers]
+        {
+            assert!(decoded(&[text.as_bytes()]).is_err(), "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_before_its_end() {
+        let pieces: Vec<&[u8]> = std::iter::repeat_n(b"1111".as_slice(), 2000).collect();
+        assert!(decoded(&pieces).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_arrives_however_it_is_cut(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
+            cuts in prop::collection::vec(1_usize..30, 1..60),
+            extension in "(;[a-z]{0,5})?",
+        ) {
+            let mut text = Vec::new();
+            for chunk in &chunks {
+                text.extend_from_slice(format!("{:X}{extension}\r\n", chunk.len()).as_bytes());
+                text.extend_from_slice(chunk);
+                text.extend_from_slice(b"\r\n");
+            }
+            text.extend_from_slice(b"0\r\n\r\n");
+            let mut pieces = Vec::new();
+            let mut rest = text.as_slice();
+            for cut in cuts.iter().cycle() {
+                let (piece, later) = rest.split_at((*cut).min(rest.len()));
+                pieces.push(piece);
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let (body, used, is_done) = decoded(&pieces).unwrap();
+            prop_assert_eq!(body, chunks.concat());
+            prop_assert_eq!(used, text.len());
+            prop_assert!(is_done);
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decoded(&[&bytes]);
+        }
+    }
+}

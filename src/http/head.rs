@@ -49,3 +49,32 @@ impl Head {
         self.headers_of(name).flat_map(|value| value.split(',')).any(|own| own.trim().eq_ignore_ascii_case(element))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = "HTTP/1.1 206 Partial Content\r\nETag:  \"a\" \r\nconnection: Keep-Alive, close\r\n\r\nbody";
+
+    #[test]
+    fn a_head_is_read_once_it_is_there_whole() {
+        let end = ANSWER.len() - "body".len();
+        for length in 0..end {
+            assert_eq!(Head::parse(&ANSWER.as_bytes()[..length]), Ok(None), "{length}");
+        }
+        let (head, length) = Head::parse(ANSWER.as_bytes()).unwrap().unwrap();
+        assert_eq!((head.status, length), (206, end));
+        assert_eq!(head.header("etag"), Some("\"a\""));
+        assert_eq!(head.header("content-length"), None);
+        assert!(head.lists("Connection", "close") && !head.lists("connection", "upgrade"));
+    }
+
+    #[test]
+    fn what_is_not_http_is_refused() {
+        for bytes in
+            ["\x16\x03\x01", "SSH-2.0-OpenSSH_9.6\r\n", "HTTP/1.1 abc\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n\r\n"]
+        {
+            assert!(Head::parse(bytes.as_bytes()).is_err(), "{bytes:?}");
+        }
+    }
+}

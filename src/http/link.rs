@@ -321,3 +321,6 @@ impl Connection {
 fn malformed(error: FramingError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;

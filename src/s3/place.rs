@@ -74,3 +74,116 @@ fn scope(credential: &str) -> Option<Scope> {
     let (_aws4_request, service, region) = (parts.next()?, parts.next()?, parts.next()?);
     Some(Scope { region: region.to_owned(), service: service.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+    use aws_smithy_runtime_api::{
+        client::{
+            http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+            orchestrator::HttpRequest,
+            result::ConnectorError,
+            runtime_components::RuntimeComponents,
+        },
+        shared::IntoShared as _,
+    };
+
+    use super::*;
+
+    /// Keeps the URL and the `Authorization` of each request, and answers none.
+    #[derive(Clone, Debug, Default)]
+    struct Listener(Arc<Mutex<Vec<(String, String)>>>);
+
+    impl HttpClient for Listener {
+        fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+            self.clone().into_shared()
+        }
+    }
+
+    impl HttpConnector for Listener {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let authorization = request.headers().get("authorization").unwrap_or_default();
+            self.0.lock().unwrap().push((request.uri().to_owned(), authorization.to_owned()));
+            HttpConnectorFuture::ready(Err(ConnectorError::io("nobody answers".into())))
+        }
+    }
+
+    const KEYS: [&str; 11] = [
+        "k",
+        "a b",
+        "a+b",
+        "100%",
+        "%41",
+        "//a//b/",
+        "/k",
+        "./a/../b",
+        "ümläut/日本",
+        "a?b#c&d=e",
+        "~-_.!*'()\"<>\\^`{|}:,;@$[]",
+    ];
+
+    type Configure = fn(Builder) -> Builder;
+
+    /// Each way to address a bucket: with keys, and anonymously.
+    const WAYS: [(&str, Configure); 9] = [
+        ("bert", |config| config),
+        ("bert.v1", |config| config),
+        ("bert", |config| config.endpoint_url("https://minio.example:9000").force_path_style(true)),
+        ("bert", |config| config.endpoint_url("http://gateway.example/s3/v1").force_path_style(true)),
+        ("bert", |config| config.endpoint_url("https://minio.example")),
+        ("bert", |config| config.accelerate(true)),
+        ("bert", |config| config.use_dual_stack(true).region(Region::new("eu-west-1"))),
+        ("bert", |config| config.region(Region::new("cn-north-1"))),
+        ("arn:aws:s3:eu-central-1:123456789012:accesspoint/models", |config| config),
+    ];
+
+    #[tokio::test]
+    async fn every_key_has_the_address_that_the_sdk_would_ask() {
+        for (bucket, configure) in WAYS {
+            for is_anonymous in [false, true] {
+                let listener = Listener::default();
+                let config = aws_sdk_s3::Config::builder()
+                    .behavior_version(BehaviorVersion::latest())
+                    .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled())
+                    .region(Region::new("us-east-1"))
+                    .use_arn_region(true)
+                    .http_client(listener.clone());
+                let config = match is_anonymous {
+                    true => config.allow_no_auth(),
+                    false => {
+                        config.credentials_provider(Credentials::new("id/with/slashes", "secret", None, None, "test"))
+                    }
+                };
+                let client = Client::from_conf(configure(config).build());
+                let place = Place::find(&client, bucket).await.unwrap();
+                for key in KEYS {
+                    // The SDK's word of what it does comes as an error, because nobody answers.
+                    let _ = client.get_object().bucket(bucket).key(key).version_id("a/b+c").send().await;
+                    let (url, authorization) = listener.0.lock().unwrap().pop().unwrap();
+                    let own = format!("{}{}", place.origin.url(), place.path_of(key, Some("a/b+c")));
+                    assert_eq!(url.replace("x-id=GetObject&", ""), own, "{bucket} {key:?}");
+                    match &place.scope {
+                        Some(Scope { region, service }) => {
+                            assert!(
+                                authorization.contains(&format!("/{region}/{service}/aws4_request,")),
+                                "{authorization}"
+                            );
+                        }
+                        None => assert_eq!(authorization, ""),
+                    }
+                    assert_eq!(place.scope.is_none(), is_anonymous);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_cannot_be_addressed_is_refused_with_the_sdks_words() {
+        let config = aws_sdk_s3::Config::builder().behavior_version(BehaviorVersion::latest()).allow_no_auth();
+        let client = Client::from_conf(config.region(Region::new("us-east-1")).build());
+        let failure = Place::find(&client, "arn:aws:s3:::nonsense").await.unwrap_err();
+        assert!(!failure.to_string().is_empty());
+    }
+}

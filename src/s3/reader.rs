@@ -70,7 +70,7 @@ impl Reader {
             return Err(too_much());
         }
         Ok(Body {
-            watch: Watch::new(self.s3.shared.stall_timeout),
+            watch: Watch::new(self.s3.shared.stall_timeout, Instant::now()),
             link: &mut self.link,
             left_bytes,
             failed: None,
@@ -211,10 +211,10 @@ impl Body<'_> {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
-        self.watch.resume();
+        self.watch.resume(Instant::now());
         let mut filled = 0;
         let result = self.fill(buffer, &mut filled);
-        self.watch.pause();
+        self.watch.pause(Instant::now());
         match result {
             Ok(()) => Ok(filled),
             Err(attempt) if filled == 0 => Err(attempt),
@@ -244,7 +244,7 @@ impl Body<'_> {
                 }
                 Err(error) => return Err(Attempt::broken(format!("the body broke off: {}", innermost(&error)))),
             }
-            self.watch.check(self.left_bytes)?;
+            self.watch.check(self.left_bytes, Instant::now())?;
         }
         Ok(())
     }
@@ -261,25 +261,23 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(window: Duration) -> Self {
-        let now = Instant::now();
+    fn new(window: Duration, now: Instant) -> Self {
         Self { window, window_ends: now + window, window_bytes: 0, paused_at: now }
     }
 
-    fn pause(&mut self) {
-        self.paused_at = Instant::now();
+    fn pause(&mut self, now: Instant) {
+        self.paused_at = now;
     }
 
-    fn resume(&mut self) {
-        self.window_ends += self.paused_at.elapsed();
+    fn resume(&mut self, now: Instant) {
+        self.window_ends += now.saturating_duration_since(self.paused_at);
     }
 
     fn arrived(&mut self, bytes: u64) {
         self.window_bytes += bytes;
     }
 
-    fn check(&mut self, left_bytes: u64) -> Result<(), Attempt> {
-        let now = Instant::now();
+    fn check(&mut self, left_bytes: u64, now: Instant) -> Result<(), Attempt> {
         if now < self.window_ends {
             return Ok(());
         }
@@ -293,3 +291,6 @@ impl Watch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

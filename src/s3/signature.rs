@@ -177,3 +177,130 @@ pub(super) fn signed_headers(
     let (headers, _) = instructions.into_parts();
     Ok(headers.into_iter().map(|header| (header.name(), header.value().to_owned())).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn keys(id: &str, expires_in: Option<i64>) -> Keys {
+        let now = SystemTime::now();
+        let expiry = expires_in.map(|seconds| {
+            let distance = Duration::from_secs(seconds.unsigned_abs());
+            if seconds < 0 { now - distance } else { now + distance }
+        });
+        Keys::new(id, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None, expiry, "test")
+    }
+
+    /// The example "GET Object" of
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>.
+    #[test]
+    fn amazons_example_has_amazons_signature() {
+        let keys = keys("AKIAIOSFODNN7EXAMPLE", None);
+        let signatory = Signatory { identity: Identity::from(keys.clone()), keys };
+        let scope = Scope { region: "us-east-1".to_owned(), service: "s3".to_owned() };
+        let headers = [("host", "examplebucket.s3.amazonaws.com".to_owned()), ("range", "bytes=0-9".to_owned())];
+        let may_24_2013 = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
+        let signed = signed_headers(&signatory, &scope, "/test.txt", &headers, may_24_2013).unwrap();
+        let value = |name| signed.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("x-amz-date"), Some("20130524T000000Z"));
+        assert_eq!(
+            value("authorization"),
+            Some(
+                "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, SignedHeaders=host;range;x-amz-content-sha256;x-amz-date, Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+            )
+        );
+    }
+
+    /// Gives one answer after the other, the last of them for ever.
+    #[derive(Debug)]
+    struct Scripted(Mutex<Vec<Option<Keys>>>);
+
+    impl ProvideCredentials for Scripted {
+        fn provide_credentials<'a>(&'a self) -> Provided<'a>
+        where
+            Self: 'a,
+        {
+            let mut answers = self.0.lock().unwrap();
+            let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+            Provided::ready(answer.ok_or_else(|| CredentialsError::provider_error("none today")))
+        }
+    }
+
+    fn keyring(answers: impl IntoIterator<Item = Option<Keys>>) -> Keyring {
+        Keyring::new(SharedCredentialsProvider::new(Scripted(Mutex::new(answers.into_iter().collect()))))
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap()
+    }
+
+    fn id(keyring: &Keyring, runtime: &tokio::runtime::Runtime) -> String {
+        keyring.signatory(runtime.handle()).unwrap().keys.access_key_id().to_owned()
+    }
+
+    /// As if the provider had been asked a while ago.
+    fn age(keyring: &Keyring) {
+        if let Some(held) = &mut *keyring.shared.held.write().unwrap() {
+            held.asked_at = Instant::now().checked_sub(ASKED_AT_MOST_EVERY).unwrap();
+        }
+    }
+
+    #[test]
+    fn keys_are_asked_for_once_as_long_as_they_last() {
+        let runtime = runtime();
+        for expires_in in [None, Some(3600)] {
+            let keyring = keyring([Some(keys("first", expires_in)), Some(keys("second", None))]);
+            age(&keyring);
+            assert_eq!([id(&keyring, &runtime), id(&keyring, &runtime)], ["first", "first"]);
+        }
+    }
+
+    #[test]
+    fn keys_that_are_about_to_expire_are_replaced_but_not_at_every_request() {
+        let runtime = runtime();
+        let keyring = keyring([Some(keys("first", Some(30))), Some(keys("second", Some(3600)))]);
+        assert_eq!([id(&keyring, &runtime), id(&keyring, &runtime)], ["first", "first"]);
+        age(&keyring);
+        assert_eq!(id(&keyring, &runtime), "second");
+    }
+
+    #[test]
+    fn while_nobody_has_fresh_keys_the_old_ones_serve_until_they_expire() {
+        let runtime = runtime();
+        for (expires_in, serves) in [(30, true), (-30, false)] {
+            let keyring = keyring([Some(keys("first", Some(expires_in))), None]);
+            assert_eq!(id(&keyring, &runtime), "first");
+            age(&keyring);
+            assert_eq!(keyring.signatory(runtime.handle()).is_ok(), serves);
+        }
+    }
+
+    #[test]
+    fn refused_keys_are_replaced_by_others_only() {
+        let runtime = runtime();
+        for (next, replaced) in [("second", true), ("first", false)] {
+            let keyring = keyring([Some(keys("first", None)), Some(keys(next, None))]);
+            let refused = keyring.signatory(runtime.handle()).unwrap();
+            assert_eq!(keyring.replace(&refused, runtime.handle()), replaced);
+            assert_eq!(id(&keyring, &runtime), next);
+        }
+    }
+
+    #[test]
+    fn two_that_were_refused_ask_once() {
+        let runtime = runtime();
+        let keyring = keyring(["first", "second", "third"].map(|id| Some(keys(id, None))));
+        let refused = keyring.signatory(runtime.handle()).unwrap();
+        assert!(keyring.replace(&refused, runtime.handle()) && keyring.replace(&refused, runtime.handle()));
+        assert_eq!(id(&keyring, &runtime), "second");
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let keyring = keyring([Some(keys("first", None))]);
+        let signatory = keyring.signatory(runtime().handle()).unwrap();
+        assert!(!format!("{keyring:?} {signatory:?}").contains("EXAMPLEKEY"));
+    }
+}
