@@ -315,9 +315,14 @@ impl<'a> Work<'a> {
     }
 
     fn edit(&mut self, resource: &Resource<'a>, edit: Edit) {
-        let note = format!("{resource}: it is immutable: delete it before you apply the new one");
-        if resource.is_immutable() && !self.notes.contains(&note) {
-            self.notes.push(note);
+        let immutable =
+            resource.is_immutable().then(|| "it is immutable: delete it before you apply the new one".to_owned());
+        let owned =
+            resource.owner().map(|owner| format!("it is made by {owner}, which may make it anew without this change"));
+        for note in [immutable, owned].into_iter().flatten().map(|what| format!("{resource}: {what}")) {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
         }
         self.edits.push((resource.file, edit));
     }
@@ -393,6 +398,19 @@ mod tests {
             migration.notes.iter().filter(|note| note.contains("delete it before you apply")).count()
         };
         assert_eq!((note("immutable: true\n"), note("immutable: false\n"), note("")), (1, 0, 0));
+    }
+
+    #[test]
+    fn who_may_undo_the_change_is_named() {
+        let entry = serde_json::json!({"type": "s3", "certificate": pem()});
+        let text = secret("", &[("a", entry)]);
+        let notes = |metadata: &str| {
+            let text = text.replace("{name: storage-config}", &format!("{{name: storage-config, {metadata}}}"));
+            run(&text, &OPTIONS).ok().unwrap().notes
+        };
+        assert!(notes("ownerReferences: [{kind: Vault, name: v}]")[0].contains("made by Vault \"v\""));
+        assert!(notes("labels: {opendatahub.io/managed: 'true'}")[0].contains("made by OpenShift AI"));
+        assert!(notes("labels: {team: 'x'}").is_empty());
     }
 
     #[test]
