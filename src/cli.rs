@@ -109,7 +109,7 @@ pub struct Migrate {
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub configmap_name: Option<String>,
     /// The ConfigMap's namespace where the Secret's manifest names none.
-    #[arg(long, value_name = "NAMESPACE", value_parser = name)]
+    #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     pub namespace: Option<String>,
     /// The one Secret to migrate [default: every Secret that holds storage-config entries].
     #[arg(long, value_name = "NAME")]
@@ -135,6 +135,14 @@ impl Migrate {
             namespace: self.namespace.clone(),
             secret: self.secret.clone(),
         }
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    if is_name(text) && !text.contains('.') && text.len() <= 63 {
+        Ok(text.to_owned())
+    } else {
+        Err("a namespace has 1 to 63 of the letters a-z, digits and '-'".to_owned())
     }
 }
 

@@ -16,7 +16,7 @@ mod source;
 mod yaml;
 
 pub use node::{Node, Scalar, Style, Value};
-pub use resource::{Datum, Resource, Section};
+pub use resource::{Datum, DatumError, Resource, Section};
 pub use source::{Manifests, SourceError};
 
 use std::path::PathBuf;

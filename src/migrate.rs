@@ -122,7 +122,7 @@ pub fn migrate(manifests: Manifests, options: &Options) -> Result<Migration, Mig
     for entry in &found {
         work.entry(entry, options.stage);
     }
-    work.warn_of_what_applying_meets(&found, options.stage);
+    work.warn_of_modelmesh(&found, options.stage);
     let Work { edits, configmaps, changes, notes, mut problems } = work;
     let mut texts = Vec::new();
     for file in &manifests.files {
@@ -257,7 +257,7 @@ impl<'a> Work<'a> {
             (None, None) => Err(edit::EditError),
         };
         match edit {
-            Ok(edit) => self.edits.push((configmap.file, edit)),
+            Ok(edit) => self.edit(configmap, edit),
             Err(_) if datum.is_none() => self.problems.push(format!(
                 "{configmap}: it has no \"data\" with a key to put {:?} beside; add the key with an empty value, or choose another name with --configmap-name",
                 CONFIGMAP_KEY
@@ -314,16 +314,21 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What the manifests do not show.
-    fn warn_of_what_applying_meets(&mut self, found: &[Found<'a>], stage: Stage) {
-        let is_edited = |resource: &Resource<'_>| self.edits.iter().any(|(file, _)| std::ptr::eq(*file, resource.file));
-        let mut immutable: Vec<String> = found
-            .iter()
-            .filter(|entry| entry.resource.is_immutable() && is_edited(&entry.resource))
-            .map(|entry| format!("{}: it is immutable: delete it before you apply the new one", entry.resource))
-            .collect();
-        immutable.dedup();
-        self.notes.extend(immutable);
+    fn edit(&mut self, resource: &Resource<'a>, edit: Edit) {
+        let immutable =
+            resource.is_immutable().then(|| "it is immutable: delete it before you apply the new one".to_owned());
+        let owned =
+            resource.owner().map(|owner| format!("it is made by {owner}, which may make it anew without this change"));
+        for note in [immutable, owned].into_iter().flatten().map(|what| format!("{resource}: {what}")) {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        self.edits.push((resource.file, edit));
+    }
+
+    /// Whoever reads `certificate` alone loses its CA.
+    fn warn_of_modelmesh(&mut self, found: &[Found<'a>], stage: Stage) {
         let dropped = found.iter().filter(|entry| !entry.certificates.is_empty()).count();
         if stage == Stage::ConfigmapOnly && dropped > 0 && self.problems.is_empty() {
             self.notes.push(format!(
@@ -354,8 +359,99 @@ impl<'a> Work<'a> {
         }
         self.changes.push(Change::of_entry(entry, stage));
         match Edit::replace(entry.datum.key_node, entry.datum.node, entry.datum.encode(&text)) {
-            Ok(edit) => self.edits.push((entry.resource.file, edit)),
+            Ok(edit) => self.edit(&entry.resource, edit),
             Err(error) => self.problems.push(format!("{entry}, field {:?}: {error}", Field::Certificate.name())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    const OPTIONS: Options =
+        Options { stage: Stage::Both, bundle: Bundle::One, configmap_name: None, namespace: None, secret: None };
+
+    fn pem() -> String {
+        CertificateParams::new(Vec::<String>::new()).unwrap().self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    fn run(text: &str, options: &Options) -> Result<Migration, MigrateError> {
+        let file = File::parse("f".to_owned(), "f".into(), text.to_owned()).unwrap();
+        migrate(Manifests { files: vec![file] }, options)
+    }
+
+    /// A Secret with these lines below `stringData`.
+    fn secret(head: &str, values: &[(&str, serde_json::Value)]) -> String {
+        let lines: String =
+            values.iter().map(|(key, value)| format!("  {key}: {}\n", serde_json::json!(value.to_string()))).collect();
+        format!("kind: Secret\nmetadata: {{name: storage-config}}\n{head}stringData:\n{lines}")
+    }
+
+    #[test]
+    fn what_is_immutable_is_edited_with_one_note() {
+        let entry = serde_json::json!({"type": "s3", "certificate": pem()});
+        let note = |head: &str| {
+            let migration = run(&secret(head, &[("a", entry.clone()), ("b", entry.clone())]), &OPTIONS).ok().unwrap();
+            migration.notes.iter().filter(|note| note.contains("delete it before you apply")).count()
+        };
+        assert_eq!((note("immutable: true\n"), note("immutable: false\n"), note("")), (1, 0, 0));
+    }
+
+    #[test]
+    fn who_may_undo_the_change_is_named() {
+        let entry = serde_json::json!({"type": "s3", "certificate": pem()});
+        let text = secret("", &[("a", entry)]);
+        let notes = |metadata: &str| {
+            let text = text.replace("{name: storage-config}", &format!("{{name: storage-config, {metadata}}}"));
+            run(&text, &OPTIONS).ok().unwrap().notes
+        };
+        assert!(notes("ownerReferences: [{kind: Vault, name: v}]")[0].contains("made by Vault \"v\""));
+        assert!(notes("labels: {opendatahub.io/managed: 'true'}")[0].contains("made by OpenShift AI"));
+        assert!(notes("labels: {team: 'x'}").is_empty());
+    }
+
+    #[test]
+    fn an_entry_of_another_storage_is_left_as_it_is() {
+        let text = secret("", &[("a", serde_json::json!({"type": "azure", "bucket": "b", "certificate": pem()}))]);
+        let migration = run(&text, &OPTIONS).ok().unwrap();
+        assert_eq!(migration.stream(), text);
+        assert!(!migration.is_needed() && migration.notes[0].contains("type \"azure\""), "{:?}", migration.notes);
+    }
+
+    #[test]
+    fn what_stands_under_string_data_hides_the_same_name_under_data() {
+        let entry = serde_json::json!({"type": "s3", "certificate": pem()});
+        let text = secret("data: {a: AAAA}\n", &[("a", entry)]);
+        let migration = run(&text, &OPTIONS).ok().unwrap();
+        assert!(migration.stream().contains("data: {a: AAAA}\n"));
+        assert_eq!(migration.configmaps.len(), 1);
+    }
+
+    #[test]
+    fn manifests_without_an_entry_come_out_as_they_went_in_with_a_note() {
+        let text = "# nothing\nkind: Service\n";
+        let migration = run(text, &OPTIONS).ok().unwrap();
+        assert_eq!((migration.stream().as_str(), migration.notes.len()), (text, 1));
+    }
+
+    #[test]
+    fn a_name_that_yaml_takes_for_something_else_stands_in_quotes() {
+        let entry = serde_json::json!({"type": "s3", "certificate": pem()});
+        for (name, written) in [("null", "\"null\""), ("12345678", "\"12345678\""), ("team-ca", "team-ca")] {
+            let options = Options { configmap_name: Some(name.to_owned()), ..OPTIONS };
+            let stream = run(&secret("", &[("a", entry.clone())]), &options).ok().unwrap().stream();
+            assert!(stream.contains(&format!("metadata:\n  name: {written}\n")), "{stream}");
+        }
+    }
+
+    #[test]
+    fn all_problems_come_together() {
+        let bad = serde_json::json!({"type": "s3", "certificate": "see the wiki"});
+        let error = run(&secret("", &[("a", bad.clone()), ("b", bad)]), &OPTIONS).err().unwrap().to_string();
+        assert!(error.starts_with("nothing is written: 2 problems: (1) f, document 1, Secret"), "{error}");
+        assert!(error.contains("; (2) f, document 1"), "{error}");
     }
 }

@@ -68,7 +68,7 @@ fn each_mistake_is_an_error_with_what_to_change() {
     let ca = Authority::new("Store CA").pem();
     let expired = Authority::from_spec(AuthoritySpec::new("Old CA").validity(Validity::Expired)).pem();
     let cases = [
-        (entry(json!({"type": "gcs"})), ca.as_str(), "\"gcs\" is not supported"),
+        (entry(json!({"type": "s4"})), ca.as_str(), "\"s4\" is not supported"),
         (
             entry(json!({"endpoint_url": "ftp://minio"})),
             &ca,
@@ -99,6 +99,7 @@ fn what_works_in_one_system_only_or_not_for_long_is_a_warning_and_an_error_if_st
     let expired = Authority::from_spec(AuthoritySpec::new("Old CA").validity(Validity::Expired)).pem();
     let cases = [
         (entry(json!({"verify_ssl": true})), ca.clone(), "KServe's webhook accepts only strings"),
+        (entry(json!({"type": "gcs"})), ca.clone(), "is for another initializer"),
         (entry(json!({"verify_ssl": "0"})), ca.clone(), "\"verify_ssl\" turns verification off"),
         (entry(json!({"endpointUrl": "x"})), ca.clone(), "did you mean \"endpoint_url\""),
         (entry(json!({"endpoint_url": "http://minio:9000"})), ca.clone(), "the CA that is configured is not used"),
@@ -136,8 +137,7 @@ fn an_endpoint_of_amazon_needs_no_ca() {
 #[test]
 fn several_problems_of_several_entries_come_together_each_with_its_place() {
     let ca = Authority::new("Store CA").pem();
-    let (one, two) =
-        (entry(json!({"type": "hdfs", "certificate": "see the wiki"})), entry(json!({"endpoint_url": ""})));
+    let (one, two) = (entry(json!({"type": "s4", "certificate": "see the wiki"})), entry(json!({"endpoint_url": ""})));
     let secret = json!({"kind": "List", "items": [
         {"kind": "Secret", "metadata": {"name": "storage-config", "namespace": "a"}, "stringData": {
             "one": one.to_string(), "two": two.to_string(), "three": "{\"type\": \"s3\" \"region\": \"x\"}",
@@ -147,7 +147,7 @@ fn several_problems_of_several_entries_come_together_each_with_its_place() {
     outcome.assert_exit(78);
     for expected in [
         "0.json, document 1, item 1, Secret \"storage-config\" (namespace \"a\"), entry \"three\": not valid JSON: expected `,` or `}` at line 1 column 15; a comma is missing",
-        "entry \"one\": field \"type\": \"hdfs\" is not supported",
+        "entry \"one\": field \"type\": \"s4\" is not supported",
         "entry \"one\", field \"certificate\": no certificate in it",
         "1.json, document 1, ConfigMap \"store-ca\": it has no key \"cabundle.crt\", the only one that KServe reads; it has: ca.crt",
         "result: 2 entries, 4 errors,",

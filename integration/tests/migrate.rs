@@ -543,8 +543,9 @@ fn names_and_namespace_are_options_and_what_is_no_name_is_a_usage_error() {
     assert_eq!(cluster.entry("default")["cabundle_configmap"], "models-ca");
     assert_eq!(cluster.object("ConfigMap", "models-ca")["metadata"]["namespace"], "models");
     assert_eq!(cluster.object("Secret", "storage-config")["metadata"].get("namespace"), None);
-    for wrong in ["Models_CA", "", "-x"] {
+    for wrong in ["Models_CA", "", "-x", "a..b"] {
         migrate(&pod, &manifest, &["--configmap-name", wrong]).assert_exit(64);
+        migrate(&pod, &manifest, &["--namespace", wrong]).assert_exit(64);
     }
     migrate(&pod, &manifest, &["--secret", "another"]).assert_exit(78);
     migrate(&pod, &manifest, &["--secret", "storage-config"]).assert_exit(0);

@@ -21,6 +21,9 @@ use crate::{
     trust_store::{CONFIGMAP_KEY, Certificate, Validity, ca_bundle, is_path},
 };
 
+/// The types that KServe or ModelMesh know beside `s3` (`kserve/pkg/credentials`, `modelmesh-runtime-adapter/pullman`).
+const OTHER_STORAGE: [&str; 8] = ["gs", "gcs", "azure", "hdfs", "webhdfs", "http", "https", "pvc"];
+
 /// What the manifests came to.
 #[derive(Debug, Default)]
 pub struct ManifestCheck {
@@ -119,6 +122,13 @@ impl ManifestCheck {
 
     fn entry(&mut self, candidate: &Candidate<'_>, resources: &[Resource<'_>]) {
         let place = candidate.to_string();
+        if let Some(other) = candidate.entry.value(Field::Type).filter(|kind| OTHER_STORAGE.contains(kind)) {
+            return self.say(
+                Severity::Warning,
+                &place,
+                format!("type {other:?} is for another initializer, and is not judged here"),
+            );
+        }
         let connection = self.settings(&place, candidate);
         if let Some(plain) = connection.as_ref().filter(|connection| !connection.is_tls()) {
             let has_ca = [Field::Certificate, Field::CaBundle, Field::CabundleConfigmap]

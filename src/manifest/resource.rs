@@ -146,6 +146,18 @@ impl<'a> Resource<'a> {
         self.node.text_of("immutable") == Some("true")
     }
 
+    /// What made it and may make it again, so that an edit does not last.
+    pub fn owner(&self) -> Option<String> {
+        let metadata = self.node.get("metadata")?;
+        if let Some(owner) = metadata.get("ownerReferences").and_then(|owners| owners.items().first()) {
+            let text = |key| owner.text_of(key).unwrap_or_default();
+            return Some(format!("{} {:?}", text("kind"), text("name")));
+        }
+        // OpenShift AI writes its storage-config Secret anew from the data connections.
+        let managed = metadata.get("labels")?.text_of("opendatahub.io/managed")?;
+        (managed == "true").then(|| "OpenShift AI (label opendatahub.io/managed)".to_owned())
+    }
+
     fn metadata(&self, key: &str) -> Option<&'a str> {
         self.node.get("metadata")?.text_of(key)
     }

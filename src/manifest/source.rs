@@ -12,9 +12,6 @@ use super::File;
 /// request limit), and a file may hold many.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Deepest directory that is looked into: a loop of symlinks has to end.
-const MAX_DEPTH: usize = 16;
-
 /// The name of standard input, on the command line and in messages.
 const STDIN: &str = "-";
 
@@ -84,12 +81,17 @@ fn unreadable(path: &Path, source: io::Error) -> SourceError {
 }
 
 fn read_bounded(reader: impl io::Read) -> io::Result<String> {
-    let mut text = String::new();
-    reader.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
+    let mut content = Vec::new();
+    reader.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than 64 MiB: that is no manifest"));
     }
-    Ok(text)
+    // What PowerShell's `>` writes.
+    let is_utf16 = content.starts_with(&[0xff, 0xfe]) || content.starts_with(&[0xfe, 0xff]);
+    String::from_utf8(content).map_err(|_| {
+        let what = if is_utf16 { "UTF-16 text; convert it: `iconv -f UTF-16 -t UTF-8 FILE`" } else { "not UTF-8 text" };
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
 }
 
 /// The files that `path` stands for, each with its path below `path`.
@@ -100,16 +102,11 @@ fn manifests_at(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>, SourceError> {
         return Ok(vec![(path.to_owned(), name)]);
     }
     let mut found = Vec::new();
-    collect(path, Path::new(""), 0, &mut found)?;
+    collect(path, Path::new(""), &mut found)?;
     if found.is_empty() { Err(SourceError::NoManifest(path.to_owned())) } else { Ok(found) }
 }
 
-fn collect(
-    directory: &Path,
-    relative: &Path,
-    depth: usize,
-    found: &mut Vec<(PathBuf, PathBuf)>,
-) -> Result<(), SourceError> {
+fn collect(directory: &Path, relative: &Path, found: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), SourceError> {
     let fail = |source| unreadable(directory, source);
     let mut names = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(fail)?;
     names.sort_by_key(fs::DirEntry::file_name);
@@ -120,11 +117,13 @@ fn collect(
             continue;
         }
         let relative = relative.join(&name);
-        if path.is_dir() {
-            if depth < MAX_DEPTH {
-                collect(&path, &relative, depth + 1, found)?;
-            }
-        } else if path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|known| ending == *known)) {
+        // A link to a directory may lead back to where we are; a link to a file is as good as the file.
+        let file_type = entry.file_type().map_err(|source| unreadable(&path, source))?;
+        if file_type.is_dir() {
+            collect(&path, &relative, found)?;
+        } else if !path.is_dir()
+            && path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|known| ending == *known))
+        {
             found.push((path, relative));
         }
     }
@@ -148,6 +147,19 @@ mod tests {
         let manifests = Manifests::read(&[root.path().to_owned()]).unwrap();
         let relative: Vec<_> = manifests.files.iter().map(|file| file.relative.display().to_string()).collect();
         assert_eq!(relative, ["a.yaml", "b/c/x.json", "z.yml"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_back_ends_nowhere_and_utf_16_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(root.path(), root.path().join("again")).unwrap();
+        fs::write(root.path().join("a.yaml"), "a: b").unwrap();
+        std::os::unix::fs::symlink("a.yaml", root.path().join("b.yaml")).unwrap();
+        assert_eq!(Manifests::read(&[root.path().to_owned()]).unwrap().files.len(), 2);
+        fs::write(root.path().join("c.yaml"), [0xff, 0xfe, b'a', 0]).unwrap();
+        let error = Manifests::read(&[root.path().join("c.yaml")]).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("iconv -f UTF-16"), "{cause}");
     }
 
     #[test]

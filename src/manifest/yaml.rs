@@ -7,7 +7,7 @@ use super::{Node, Scalar, Style, SyntaxError, Value};
 /// Deepest nesting that is read: an object of the API server's is far from it, and recursion has to end.
 const MAX_DEPTH: usize = 100;
 
-/// The documents of a text. Empty ones are left out.
+/// The documents of a text. Empty ones are there as well, as null: who is told a number counts them.
 ///
 /// # Errors
 ///
@@ -54,7 +54,6 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
         };
         match open.last_mut() {
             Some(parent) => parent.children.push(node),
-            None if node.is_null() => {}
             None => documents.push(node),
         }
     }
@@ -155,12 +154,13 @@ mod tests {
         assert!(matches!(documents, SyntaxError::Yaml { line: 9, .. }), "{documents}");
         let text = TEXT.replace("*q", "ö");
         let documents = super::documents(&text).unwrap();
-        assert_eq!(documents.len(), 2);
+        assert_eq!(documents.len(), 3);
+        assert!(documents[1].is_null());
         let data = documents[0].get("data").unwrap();
         let bytes = |key: &str| &text[data.get(key).unwrap().span.clone()];
         assert_eq!((bytes("a"), bytes("b"), bytes("d")), ("abc", "'x y'", "[é, ö]"));
         assert_eq!(data.text_of("c"), Some("text\n"));
-        assert_eq!(&text[documents[1].span.clone()], "{\"x\": \"y\"}");
+        assert_eq!(&text[documents[2].span.clone()], "{\"x\": \"y\"}");
     }
 
     #[test]
