@@ -30,6 +30,14 @@ quickstart:
 bench *options:
     cargo run --quiet --release --package storage-initializer-integration --bin bench -- {{options}}
 
+# How many instructions the release binary executes for a case (also plain-2x64, tls-500x16k), and in which functions: times
+# differ from run to run, these hardly do. Needs valgrind.
+profile case="tls-2x64":
+    cargo build --quiet --profile profiling --package storage-initializer
+    mkdir -p target/profile
+    STORAGE_INITIALIZER_BIN=target/profiling/storage-initializer cargo run --quiet --release --package storage-initializer-integration --bin bench -- --case {{case}} --callgrind target/profile/{{case}}.out
+    callgrind_annotate target/profile/{{case}}.out | head -n 60
+
 # What changed in the snapshots of messages, one by one.
 review:
     cargo insta review

@@ -28,6 +28,7 @@ use crate::{
 };
 use options::Options;
 use report::CaseReport;
+use rounds::Failure;
 
 /// The environment is read here alone.
 #[allow(
@@ -57,19 +58,24 @@ pub fn main() -> ExitCode {
     let cache = data::cache();
     let data = data::data_file(&cache);
     let mut reports: Vec<CaseReport> = Vec::new();
+    let mut skipped = String::new();
     for case in options.cases() {
         match rounds::run(&case, &options, &cache, &data) {
             Ok(report) => {
                 print!("{}", report.markdown());
                 reports.push(report);
             }
-            Err(skipped) => println!("### {}\n\nSkipped: {skipped}\n", case.title),
+            Err(Failure::Impossible(reason)) => skipped += &format!("### {}\n\nSkipped: {reason}.\n\n", case.title),
+            Err(Failure::Broken(reason)) => {
+                eprintln!("bench: {}: {reason}", case.name);
+                return ExitCode::FAILURE;
+            }
         }
     }
     let size = fs::metadata(binary(Profile::Release)).map(|metadata| metadata.len()).unwrap_or_default();
     let facts = machine::describe(&options.destination, size);
-    print!("{facts}");
-    let sections: String = reports.iter().map(CaseReport::markdown).collect();
+    print!("{skipped}{facts}");
+    let sections: String = reports.iter().map(CaseReport::markdown).chain([skipped]).collect();
     for (path, text) in [(&options.out, format!("{facts}\n{sections}")), (&options.plot, plot::svg(&reports))] {
         if let Some(path) = path {
             fs::write(path, text).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));

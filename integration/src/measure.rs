@@ -47,9 +47,7 @@ pub struct Cost {
 
 /// The time by the clock that all processes of this machine share.
 pub fn monotonic() -> Duration {
-    let now = clock_gettime(ClockId::Monotonic);
-    let part = |figure: i64| u64::try_from(figure).unwrap_or_default();
-    Duration::from_secs(part(now.tv_sec)) + Duration::from_nanos(part(now.tv_nsec))
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
 /// A program with its arguments and environment, ready to be measured as often as needed.

@@ -35,8 +35,10 @@ const DISTANT: Pace = Pace { first_byte: Duration::from_millis(30), bytes_per_se
 pub(super) enum Scale {
     /// Per GiB: where bytes decide.
     PerGib,
-    /// As they are: where objects or the start decide.
+    /// As they are: where objects decide.
     Total,
+    /// As they are, in milliseconds like the wall time: where the start decides.
+    Milliseconds,
 }
 
 /// One case.
@@ -82,8 +84,8 @@ impl Case {
                 connections: 16,
                 ..Self::new(
                     "distant",
-                    "A distant store: 1 GiB over TLS, 30 ms to the first byte, 90 MB/s per connection",
-                    objects("2x512m", 2, 512 * MIB),
+                    "A distant store: 4 x 512 MiB over TLS, 30 ms to the first byte, 90 MB/s per connection",
+                    four(),
                 )
             },
             Self {
@@ -91,7 +93,7 @@ impl Case {
                 ..Self::new("memory-64m", "One object of 4 GiB over TLS into a memory cgroup of 64 MiB", one())
             },
             Self {
-                scale: Scale::Total,
+                scale: Scale::Milliseconds,
                 rounds: 21,
                 ..Self::new("start", "One object of 1 KiB over TLS", objects("1x1k", 1, KIB))
             },
@@ -141,11 +143,20 @@ impl Case {
         self.objects.iter().map(|object| object.size).sum()
     }
 
-    /// What CPU seconds are divided by.
-    pub(super) fn cpu_divisor(&self) -> f64 {
+    /// What CPU seconds are multiplied with, and what they are called then.
+    pub(super) fn cpu_unit(&self) -> (f64, &'static str) {
         match self.scale {
-            Scale::PerGib => self.bytes() as f64 / (1024 * MIB) as f64,
-            Scale::Total => 1.0,
+            Scale::PerGib => ((1024 * MIB) as f64 / self.bytes() as f64, "CPU-s per GiB"),
+            Scale::Total => (1.0, "CPU-s"),
+            Scale::Milliseconds => (1e3, "CPU-ms"),
+        }
+    }
+
+    /// The same of seconds of wall time.
+    pub(super) fn wall_unit(&self) -> (f64, &'static str) {
+        match self.scale {
+            Scale::PerGib | Scale::Total => (1.0, "wall, s"),
+            Scale::Milliseconds => (1e3, "wall, ms"),
         }
     }
 }

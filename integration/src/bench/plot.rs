@@ -31,8 +31,8 @@ pub(super) fn svg(reports: &[CaseReport]) -> String {
             let x = LABEL_WIDTH - 6.0;
             let _ = writeln!(text, "<text x=\"{x}\" y=\"{}\" text-anchor=\"end\">{}</text>", y + 11.0, client.title());
         }
-        panel(&mut text, LABEL_WIDTH, top, report.cpu_title(), cpu);
-        panel(&mut text, LABEL_WIDTH + PANEL_WIDTH + PANEL_GAP, top, "wall, s", wall);
+        panel(&mut text, LABEL_WIDTH, top, report.case.cpu_unit().1, cpu);
+        panel(&mut text, LABEL_WIDTH + PANEL_WIDTH + PANEL_GAP, top, report.case.wall_unit().1, wall);
         top += TITLE_HEIGHT + BAR_HEIGHT * clients.len() as f64 + 16.0;
     }
     text + "</svg>\n"

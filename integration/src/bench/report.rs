@@ -36,61 +36,51 @@ impl CaseReport {
         Self { case, rounds: Vec::new(), notes: Vec::new() }
     }
 
-    /// The CPU seconds of a client, on the case's scale.
+    /// The CPU time of a client, in the case's unit.
     pub(super) fn cpu(&self, client: Client) -> Spread {
-        let divisor = self.case.cpu_divisor();
-        self.spread(client, |run| run.cost.cpu.as_secs_f64() / divisor)
+        let (factor, _) = self.case.cpu_unit();
+        self.spread(client, |run| run.cost.cpu.as_secs_f64() * factor)
     }
 
-    /// The wall time of a client, in seconds.
+    /// The wall time of a client, in the case's unit.
     pub(super) fn wall(&self, client: Client) -> Spread {
-        self.spread(client, |run| run.cost.wall.as_secs_f64())
-    }
-
-    /// What the CPU seconds are called.
-    pub(super) fn cpu_title(&self) -> &'static str {
-        match self.case.scale {
-            Scale::PerGib => "CPU-s per GiB",
-            Scale::Total => "CPU-s",
-        }
+        let (factor, _) = self.case.wall_unit();
+        self.spread(client, |run| run.cost.wall.as_secs_f64() * factor)
     }
 
     /// Title, table, notes.
     pub(super) fn markdown(&self) -> String {
-        let ours = self.case.clients.contains(&Client::Ours).then_some(Client::Ours);
-        let is_start = self.case.name == "start";
-        let first = if is_start { " exec to first request, ms |" } else { "" };
-        let mut text = format!(
-            "### {}\n\n{} rounds; median (minimum to maximum).\n\n\
-             | client | {} | wall, s |{first} peak RSS, MiB | ours / its CPU-s | ours / its wall |\n| --- | --- | --- |{} --- | --- | --- |\n",
-            self.case.title,
-            self.rounds.len(),
-            self.cpu_title(),
-            if is_start { " --- |" } else { "" }
-        );
-        for client in &self.case.clients {
-            let ratio = |figure: fn(&Run) -> f64| match ours {
-                Some(ours) if ours != *client => self.ratio(ours, *client, figure).to_string(),
-                _ => String::new(),
-            };
-            let first = if is_start {
-                let ms = |run: &Run| run.first_request.unwrap_or_default().as_secs_f64() * 1e3;
-                format!(" {} |", self.spread(*client, ms))
-            } else {
-                String::new()
-            };
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} |{first} {} | {} | {} |",
-                client.title(),
-                self.cpu(*client),
-                self.wall(*client),
-                self.memory(*client),
-                ratio(|run| run.cost.cpu.as_secs_f64()),
-                ratio(|run| run.cost.wall.as_secs_f64()),
-            );
+        let mut columns = vec!["client", self.case.cpu_unit().1, self.case.wall_unit().1];
+        let is_start = self.case.scale == Scale::Milliseconds;
+        if is_start {
+            columns.push("exec to first request, ms");
         }
-        for note in self.notes.iter().cloned().chain(self.distance()) {
+        columns.push("peak RSS, MiB");
+        let is_compared = self.case.clients.contains(&Client::Ours) && self.case.clients.len() > 1;
+        if is_compared {
+            columns.extend(["ours / its CPU", "ours / its wall"]);
+        }
+        let rounds = if self.rounds.len() == 1 { "One round." } else { "rounds; median (minimum to maximum)." };
+        let count = if self.rounds.len() == 1 { String::new() } else { format!("{} ", self.rounds.len()) };
+        let mut text = format!("### {}\n\n{count}{rounds}\n\n", self.case.title);
+        let _ = writeln!(text, "| {} |\n|{}", columns.join(" | "), " --- |".repeat(columns.len()));
+        for client in self.case.clients.iter().copied() {
+            let mut cells =
+                vec![client.title().to_owned(), self.cpu(client).to_string(), self.wall(client).to_string()];
+            if is_start {
+                let milliseconds = |run: &Run| run.first_request.unwrap_or_default().as_secs_f64() * 1e3;
+                cells.push(self.spread(client, milliseconds).to_string());
+            }
+            cells.push(self.memory(client));
+            if is_compared && client == Client::Ours {
+                cells.extend([String::new(), String::new()]);
+            } else if is_compared {
+                cells.push(self.ratio(client, |run| run.cost.cpu.as_secs_f64()).to_string());
+                cells.push(self.ratio(client, |run| run.cost.wall.as_secs_f64()).to_string());
+            }
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        }
+        for note in self.notes.iter().chain(&self.distance()).chain(&self.server()) {
             let _ = write!(text, "\n{note}\n");
         }
         text + "\n"
@@ -105,8 +95,9 @@ impl CaseReport {
     }
 
     /// Pair by pair: the runs of one round belong together.
-    fn ratio(&self, ours: Client, theirs: Client, figure: fn(&Run) -> f64) -> Spread {
-        Spread::of(self.runs(ours).zip(self.runs(theirs)).map(|(ours, theirs)| figure(ours) / figure(theirs)).collect())
+    fn ratio(&self, theirs: Client, figure: fn(&Run) -> f64) -> Spread {
+        let pairs = self.runs(Client::Ours).zip(self.runs(theirs));
+        Spread::of(pairs.map(|(ours, theirs)| figure(ours) / figure(theirs)).collect())
     }
 
     /// The largest process; of several processes also all in sum.
@@ -122,9 +113,20 @@ impl CaseReport {
         format!("{one}; all processes {:.1} ({:.1} to {:.1})", sum.median, sum.min, sum.max)
     }
 
+    /// What the server had to do meanwhile, on the same cores.
+    fn server(&self) -> Option<String> {
+        let first = *self.case.clients.first()?;
+        let (factor, unit) = self.case.cpu_unit();
+        let cpu = self.spread(first, |run| run.statistics.cpu.as_secs_f64() * factor);
+        Some(format!(
+            "The server, on the same cores and not in the table: {cpu} {unit} while it served {}.",
+            first.title()
+        ))
+    }
+
     /// How much of what the distance allows each client took.
-    fn distance(&self) -> Vec<String> {
-        let Some(pace) = self.case.pace else { return Vec::new() };
+    fn distance(&self) -> Option<String> {
+        let pace = self.case.pace?;
         let line = |client: &Client| {
             let rate = self.spread(*client, |run| self.case.bytes() as f64 / 1e6 / run.cost.wall.as_secs_f64());
             let bodies = self.spread(*client, |run| run.statistics.peak_bodies as f64);
@@ -141,6 +143,6 @@ impl CaseReport {
                 bodies.median
             )
         };
-        vec![self.case.clients.iter().map(line).collect::<Vec<_>>().join("\n")]
+        Some(self.case.clients.iter().map(line).collect::<Vec<_>>().join("\n"))
     }
 }

@@ -23,9 +23,24 @@ use crate::{
 /// The memory limit of [`Client::Limited`]: what a small init container has.
 const LIMIT_BYTES: u64 = 64 << 20;
 
-/// Runs every round of a case. The error says why it cannot be run here.
-pub(super) fn run(case: &Case, options: &Options, cache: &Path, data: &Path) -> Result<CaseReport, String> {
-    let group = case.clients.contains(&Client::Limited).then(|| MemoryGroup::new(LIMIT_BYTES)).transpose()?;
+/// Why a case has no figures.
+pub(super) enum Failure {
+    /// This machine does not allow it.
+    Impossible(String),
+    /// A client or the benchmark did not do what it should.
+    Broken(String),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Broken(reason)
+    }
+}
+
+/// Runs every round of a case.
+pub(super) fn run(case: &Case, options: &Options, cache: &Path, data: &Path) -> Result<CaseReport, Failure> {
+    let group = case.clients.contains(&Client::Limited).then(|| MemoryGroup::new(LIMIT_BYTES)).transpose();
+    let group = group.map_err(Failure::Impossible)?;
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(&options.destination);
     let scratch = scratch.map_err(|error| format!("{}: {error}", options.destination.display()))?;
     // Absolute, for clients that change their directory.
@@ -54,7 +69,7 @@ pub(super) fn run(case: &Case, options: &Options, cache: &Path, data: &Path) -> 
             let statistics = server.take_statistics();
             announce(case, round, client, &cost);
             if cost.exit_code != Some(0) {
-                return Err(format!("{} ended with {:?}:\n{}", client.title(), cost.exit_code, cost.log));
+                return Err(format!("{} ended with {:?}:\n{}", client.title(), cost.exit_code, cost.log).into());
             }
             if options.callgrind.is_some() {
                 eprintln!("{}", cost.log);

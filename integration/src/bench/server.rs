@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs::{cipher_suite, default_provider},
@@ -51,6 +52,8 @@ pub(super) struct Statistics {
     pub(super) requests: u64,
     /// When the first request had been read, by [`monotonic`].
     pub(super) first_request: Option<Duration>,
+    /// The server's own CPU time.
+    pub(super) cpu: Duration,
 }
 
 /// A running server. Dropping it ends its process.
@@ -103,6 +106,7 @@ impl Server {
             peak_bodies: number("peak_bodies"),
             requests: number("requests"),
             first_request: told["first_request_us"].as_u64().map(Duration::from_micros),
+            cpu: Duration::from_micros(number("cpu_us")),
         }
     }
 }
@@ -132,9 +136,10 @@ pub(super) fn serve_if_asked() {
     println!("{}", json!({"port": listener.local_addr().expect("its address").port()}));
     let accepting = shared.clone();
     std::thread::spawn(move || accept(&listener, &accepting));
+    let mut cpu = own_cpu();
     while stdin.read_line(&mut String::new()).is_ok_and(|count| count > 0) {
-        let taken = std::mem::take(&mut *shared.count());
-        let statistics = taken.statistics;
+        let statistics = std::mem::take(&mut *shared.count()).statistics;
+        let before = std::mem::replace(&mut cpu, own_cpu());
         println!(
             "{}",
             json!({
@@ -142,10 +147,17 @@ pub(super) fn serve_if_asked() {
                 "peak_bodies": statistics.peak_bodies,
                 "requests": statistics.requests,
                 "first_request_us": statistics.first_request.map(|at| at.as_micros() as u64),
+                "cpu_us": cpu.saturating_sub(before).as_micros() as u64,
             })
         );
     }
     std::process::exit(0);
+}
+
+/// The CPU time of this process so far.
+fn own_cpu() -> Duration {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(spent).unwrap_or_default()
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {

@@ -174,3 +174,63 @@ fn head(status: &str, length: u64, headers: &str) -> String {
 fn index(offset: u64) -> usize {
     usize::try_from(offset).expect("an address space that holds the data file")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Three objects of a data file of 100 bytes.
+    fn shared() -> Shared {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, &[7; 100]).unwrap();
+        let objects = json!([["set/a", 0, 60], ["set/b", 60, 40], ["other/c", 0, 10]]);
+        Shared::of(&json!({"data": file.path(), "objects": objects}))
+    }
+
+    fn ask(method: &str, target: &str, headers: &str) -> (String, Body) {
+        let request = Request::parse(&format!("{method} {target} HTTP/1.1\r\n{headers}\r\n")).unwrap();
+        answer(&request, &shared())
+    }
+
+    #[test]
+    fn a_range_is_a_slice_of_the_object_without_its_checksum() {
+        let (head, body) = ask("GET", "/models/set/b", "Range: bytes=10-19\r\nx-amz-checksum-mode: ENABLED\r\n");
+        assert!(head.starts_with("HTTP/1.1 206 "), "{head}");
+        assert!(
+            head.contains("Content-Range: bytes 10-19/40\r\n") && head.contains("Content-Length: 10\r\n"),
+            "{head}"
+        );
+        assert!(!head.contains("x-amz-checksum"), "{head}");
+        assert!(matches!(body, Body::Content(range) if range == (70..80)));
+    }
+
+    #[test]
+    fn a_head_tells_the_checksum_when_it_is_asked_for() {
+        let (head, body) = ask("HEAD", "/models/set/a", "x-amz-checksum-mode: ENABLED\r\n");
+        assert!(head.contains("x-amz-checksum-crc64nvme: ") && head.contains("FULL_OBJECT"), "{head}");
+        assert!(head.contains("Content-Length: 60\r\n") && matches!(body, Body::None), "{head}");
+        assert!(!ask("HEAD", "/models/set/a", "").0.contains("x-amz-checksum"));
+    }
+
+    #[test]
+    fn a_listing_goes_on_where_its_first_page_ended() {
+        let page = |query: &str| match ask("GET", &format!("/models?{query}"), "").1 {
+            Body::Document(text) => text,
+            body => panic!("{body:?}"),
+        };
+        let first = page("list-type=2&prefix=set%2F&max-keys=1");
+        assert!(first.contains("<Key>set/a</Key>") && first.contains("<NextContinuationToken>set/a<"), "{first}");
+        let second = page("list-type=2&prefix=set%2F&max-keys=1&continuation-token=set%2Fa");
+        assert!(second.contains("<Key>set/b</Key>") && second.contains("<IsTruncated>false<"), "{second}");
+    }
+
+    #[test]
+    fn what_is_not_there_or_has_changed_is_refused() {
+        assert!(ask("GET", "/models/set/x", "").0.starts_with("HTTP/1.1 404 "));
+        assert!(ask("GET", "/elsewhere/set/a", "").0.starts_with("HTTP/1.1 404 "));
+        assert!(ask("GET", "/models/set/a", "If-Match: \"another\"\r\n").0.starts_with("HTTP/1.1 412 "));
+        assert!(ask("GET", "/models/set/a", "Range: bytes=60-\r\n").0.starts_with("HTTP/1.1 416 "));
+    }
+}
