@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# The manifests of integration/kubernetes, run as pods against a store behind a private CA; the image is built from
+# docker/Dockerfile on the way. One line per scenario, and at the end "N passed, N failed"; the exit code is 1 if one failed.
+#
+# Needs root, podman, runc and busybox-static (Debian: apt-get install podman buildah runc catatonit busybox-static); fetches
+# nothing. Images, containers and volumes are kept in a directory of its own, which is removed at the end.
+#
+# What changes in a manifest: nothing. The Secrets and the ConfigMap that they name come from `serve`, which puts the endpoint,
+# the keys and the CA of its store into the ones that users copy.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+manifests=integration/kubernetes
+version=0.1.0
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/pods.XXXXXX")
+passed=0
+failed=0
+
+# --- podman, away from whatever else runs on this machine ------------------------------------------------------------------
+
+cat >"$scratch/containers.conf" <<EOF
+[containers]
+# Soft and hard are the same: play kube swaps them.
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+# crun refuses hybrid cgroups; without systemd there is only cgroupfs.
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+EOF
+export CONTAINERS_CONF="$scratch/containers.conf"
+podman() { command podman --root "$scratch/storage" --runroot "$scratch/run" "$@"; }
+
+end() {
+    remove_pods
+    # The server ends with its stdin.
+    [ -z "${store_in:-}" ] || exec {store_in}>&-
+    podman rmi --all --force >/dev/null 2>&1 || true
+    # The storage holds mounts while anything of it is in use.
+    umount -R "$scratch/storage/overlay" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+remove_pods() {
+    podman pod rm --all --force --time 0 >/dev/null 2>&1 || true
+    podman volume rm --all --force >/dev/null 2>&1 || true
+    podman secret rm storage-config storage-config-certificate >/dev/null 2>&1 || true
+}
+trap end EXIT
+
+# --- the image and the store -----------------------------------------------------------------------------------------------
+
+binary=${STORAGE_INITIALIZER_BIN:-}
+if [ -z "$binary" ]; then
+    cargo build --quiet --release --locked --package storage-initializer --bin storage-initializer
+    binary=${CARGO_TARGET_DIR:-target}/release/storage-initializer
+fi
+# The harness with the workspace's features, so that what the tests have built is used again.
+cargo build --quiet --locked --workspace --bin serve
+
+echo "image: docker/Dockerfile, target prebuilt"
+prebuilt=docker/prebuilt
+docker/rootfs.sh "$binary" "$prebuilt"
+podman build --quiet --file docker/Dockerfile --target prebuilt --timestamp 0 --build-arg VERSION="$version" \
+    --tag "storage-initializer:$version" . >/dev/null
+image_bytes=$(podman image inspect --format '{{.Size}}' "storage-initializer:$version")
+
+# The stand-in model server's image, from Debian's busybox: no registry is asked.
+mkdir "$scratch/busybox"
+cp "$(command -v busybox)" "$scratch/busybox/busybox"
+cat >"$scratch/busybox/Dockerfile" <<'EOF'
+FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+EOF
+podman build --quiet --tag docker.io/library/busybox:1.36 "$scratch/busybox" >/dev/null
+
+coproc STORE { exec "${CARGO_TARGET_DIR:-target}/debug/serve" "$manifests" "$scratch/manifests"; }
+store_out=${STORE[0]}
+store_in=${STORE[1]}
+read -r -t 120 ready <&"$store_out" && [ "$ready" = ready ]
+# A number that the store knows: `bytes` of objects or `requests`, so far.
+store() { echo "$1" >&"$store_in" && read -r -t 10 answer <&"$store_out" && echo "$answer"; }
+
+# --- what the scenarios are made of ----------------------------------------------------------------------------------------
+
+ok() { passed=$((passed + 1)); echo "ok      $1"; }
+not_ok() {
+    failed=$((failed + 1))
+    echo "FAILED  $1: $2"
+    sed 's/^/        | /' "$scratch/play.log" "$scratch/pod.log" 2>/dev/null | tail -20
+}
+# check NAME WHAT CONDITION...: one failed condition fails the scenario, and says what was expected.
+check() {
+    local name=$1 what=$2
+    shift 2
+    if [ -z "${problem:-}" ] && ! "$@"; then problem=$what; fi
+}
+verdict() {
+    if [ -z "${problem:-}" ]; then ok "$1"; else not_ok "$1" "$problem"; fi
+    problem=
+}
+
+# play POD VARIANT: runs the manifest with the variant's Secrets and ConfigMap. Sets $code to the init container's exit code.
+# `podman play kube` returns when the init containers have ended and the others are started.
+play() {
+    local pod=$1 variant=$scratch/manifests/$2
+    rm -f "$scratch/pod.log"
+    : >"$scratch/pod.log"
+    local secret
+    for secret in storage-config storage-config-certificate; do
+        podman secret rm "$secret" >/dev/null 2>&1 || true
+        case $(command podman --version) in
+            # Before 4.4 what is mounted is what `data` says, not decoded: so these get it plain. The pod sees the same.
+            *" 4."[0-3]*) podman secret create "$secret" "$variant/$secret.plain.yaml" >/dev/null ;;
+            *) podman play kube "$variant/$secret.yaml" >/dev/null ;;
+        esac
+    done
+    { cat "$variant/storage-ca.yaml"; echo ---; cat "$manifests/$pod.yaml"; } >"$scratch/play.yaml"
+    code=0
+    podman play kube --network host --log-driver k8s-file --log-opt "path=$scratch/pod.log" "$scratch/play.yaml" \
+        >"$scratch/play.log" 2>&1 || code=$(sed -n 's/.*exited with code \([0-9]*\).*/\1/p' "$scratch/play.log" | head -1)
+    code=${code:-"unknown"}
+}
+# The last line of the first run's log, which Kubernetes shows as the termination message.
+message() { sed 's/^[^ ]* [^ ]* [^ ]* //' "$scratch/pod.log" | grep -m1 ERROR || true; }
+# What the model server printed.
+digests() { grep -o '[0-9a-f]\{64\}  /mnt/models/.*' "$scratch/pod.log" | sort || true; }
+# Waits until the model server has read the model.
+model_server_ready() {
+    local attempt
+    for attempt in $(seq 300); do
+        ! grep -q ' ready$' "$scratch/pod.log" || return 0
+        sleep 0.1
+    done
+    return 1
+}
+sees_the_model() { model_server_ready && [ "$(digests)" = "$(sort "$scratch/manifests/$1")" ]; }
+exit_code_is() { [ "$code" = "$1" ]; }
+message_says() { message | grep -qF -- "$1"; }
+says_no_secret() { ! grep -qF pods-secret "$scratch/pod.log"; }
+
+# --- the scenarios ---------------------------------------------------------------------------------------------------------
+
+# runs NAME POD VARIANT
+runs() {
+    remove_pods
+    play "$2" "$3"
+    check "$1" "exit code $code, not 0" exit_code_is 0
+    check "$1" "the model server does not see the model" sees_the_model expected
+    check "$1" "the secret key is in the log" says_no_secret
+    verdict "$1"
+}
+# fails NAME POD VARIANT CODE TEXT
+fails() {
+    remove_pods
+    play "$2" "$3"
+    check "$1" "exit code $code, not $4" exit_code_is "$4"
+    check "$1" "the message does not say \"$5\"" message_says "$5"
+    check "$1" "the secret key is in the log" says_no_secret
+    check "$1" "the model server was started" test -z "$(digests)"
+    verdict "$1"
+    message | cut -c1-400 | sed 's/^/        /'
+}
+
+runs "a pod with Secret, CA ConfigMap and emptyDir serves the model" pod good
+runs "a pod whose CA is in the entry's certificate alone serves the model" pod-certificate good
+fails "a wrong CA is named, with what the server presented" pod wrong-ca 76 "is not in the trust store"
+fails "a wrong CA in the certificate field as well" pod-certificate wrong-ca 76 "is not in the trust store"
+
+echo
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
