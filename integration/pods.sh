@@ -27,6 +27,7 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
+tmp_dir = "$scratch/tmp"
 EOF
 export CONTAINERS_CONF="$scratch/containers.conf"
 podman() { command podman --root "$scratch/storage" --runroot "$scratch/run" "$@"; }
@@ -89,10 +90,10 @@ not_ok() {
     echo "FAILED  $1: $2"
     sed 's/^/        | /' "$scratch/play.log" "$scratch/pod.log" 2>/dev/null | tail -20
 }
-# check NAME WHAT CONDITION...: one failed condition fails the scenario, and says what was expected.
+# check WHAT CONDITION...: a failed condition fails the scenario; the first one is told.
 check() {
-    local name=$1 what=$2
-    shift 2
+    local what=$1
+    shift
     if [ -z "${problem:-}" ] && ! "$@"; then problem=$what; fi
 }
 verdict() {
@@ -100,10 +101,11 @@ verdict() {
     problem=
 }
 
-# play POD VARIANT: runs the manifest with the variant's Secrets and ConfigMap. Sets $code to the init container's exit code.
-# `podman play kube` returns when the init containers have ended and the others are started.
+# play POD VARIANT [EDIT]: runs the manifest with the variant's Secrets and ConfigMap, and sets $code to the init container's
+# exit code. EDIT is for sed; without it the manifest is what users copy, to the byte. `podman play kube` returns when the init
+# containers have ended and the others are started.
 play() {
-    local pod=$1 variant=$scratch/manifests/$2
+    local pod=$1 variant=$scratch/manifests/$2 edit=${3:-}
     rm -f "$scratch/pod.log"
     : >"$scratch/pod.log"
     local secret
@@ -115,7 +117,7 @@ play() {
             *) podman play kube "$variant/$secret.yaml" >/dev/null ;;
         esac
     done
-    { cat "$variant/storage-ca.yaml"; echo ---; cat "$manifests/$pod.yaml"; } >"$scratch/play.yaml"
+    { cat "$variant/storage-ca.yaml"; echo ---; sed "$edit" "$manifests/$pod.yaml"; } >"$scratch/play.yaml"
     code=0
     podman play kube --network host --log-driver k8s-file --log-opt "path=$scratch/pod.log" "$scratch/play.yaml" \
         >"$scratch/play.log" 2>&1 || code=$(sed -n 's/.*exited with code \([0-9]*\).*/\1/p' "$scratch/play.log" | head -1)
@@ -134,6 +136,34 @@ model_server_ready() {
     done
     return 1
 }
+# Samples the init container's memory group while there is one: limit, peak and the most anonymous memory, in bytes, to
+# $scratch/memory; and what the kernel says about the process to $scratch/status. The group is gone when the container is.
+watch_memory() {
+    local group procs pid name value anonymous=0 most=0
+    : >"$scratch/memory"
+    while :; do
+        for group in /sys/fs/cgroup/memory/libpod_parent/*/libpod-* /sys/fs/cgroup/libpod_parent/*/libpod-*; do
+            { read -r pid <"$group/cgroup.procs" && read -r name <"/proc/$pid/comm"; } 2>/dev/null || continue
+            # The kernel keeps 15 letters.
+            [ "$name" = storage-initial ] || continue
+            cp "/proc/$pid/status" "$scratch/status.part" 2>/dev/null && mv "$scratch/status.part" "$scratch/status"
+            {
+                while read -r name value; do
+                    case $name in rss | anon) anonymous=$value ;; esac
+                done <"$group/memory.stat"
+                if [ -e "$group/memory.peak" ]; then
+                    read -r limit <"$group/memory.max" && read -r peak <"$group/memory.peak"
+                else
+                    read -r limit <"$group/memory.limit_in_bytes" && read -r peak <"$group/memory.max_usage_in_bytes"
+                fi
+            } 2>/dev/null || continue
+            [ "$anonymous" -le "$most" ] || most=$anonymous
+            echo "$limit $peak $most" >"$scratch/memory"
+        done
+        sleep 0.01
+    done
+}
+mib() { awk -v bytes="${1:-0}" 'BEGIN { printf "%.1f", bytes / 1048576 }'; }
 sees_the_model() { model_server_ready && [ "$(digests)" = "$(sort "$scratch/manifests/$1")" ]; }
 exit_code_is() { [ "$code" = "$1" ]; }
 message_says() { message | grep -qF -- "$1"; }
@@ -145,27 +175,84 @@ says_no_secret() { ! grep -qF pods-secret "$scratch/pod.log"; }
 runs() {
     remove_pods
     play "$2" "$3"
-    check "$1" "exit code $code, not 0" exit_code_is 0
-    check "$1" "the model server does not see the model" sees_the_model expected
-    check "$1" "the secret key is in the log" says_no_secret
+    check "exit code $code, not 0" exit_code_is 0
+    check "the model server does not see the model" sees_the_model expected
+    check "the secret key is in the log" says_no_secret
     verdict "$1"
 }
-# fails NAME POD VARIANT CODE TEXT
+# fails NAME POD VARIANT CODE TEXT [EDIT]
 fails() {
     remove_pods
-    play "$2" "$3"
-    check "$1" "exit code $code, not $4" exit_code_is "$4"
-    check "$1" "the message does not say \"$5\"" message_says "$5"
-    check "$1" "the secret key is in the log" says_no_secret
-    check "$1" "the model server was started" test -z "$(digests)"
+    # Nobody waits for the retries of a container that cannot succeed.
+    play "$2" "$3" "s/restartPolicy: .*/restartPolicy: Never/;${6:-}"
+    check "exit code $code, not $4" exit_code_is "$4"
+    check "the message does not say \"$5\"" message_says "$5"
+    check "the secret key is in the log" says_no_secret
+    check "the model server was started" test -z "$(digests)"
     verdict "$1"
-    message | cut -c1-400 | sed 's/^/        /'
+    message | cut -d' ' -f3- | cut -c1-200 | sed 's/^/        /'
 }
 
 runs "a pod with Secret, CA ConfigMap and emptyDir serves the model" pod good
+
+inside() { podman exec bert-model-server "$@" 2>&1; }
+check "the model server is not user 1000" test "$(inside id -u)" = 1000
+check "the root file system can be written" test "$(inside touch /file | grep -c 'Read-only file system')" = 1
+check "/tmp can be written" test "$(inside touch /tmp/file | grep -c -e 'No such file' -e 'Read-only')" = 1
+verdict "the pod's containers have no writable place but the model volume"
+
 runs "a pod whose CA is in the entry's certificate alone serves the model" pod-certificate good
+
+remove_pods
+play pod-persistent good
+check "exit code $code, not 0" exit_code_is 0
+check "the model server does not see the model" sees_the_model expected
+before=$(store bytes)
+check "the first run moved no bytes of objects" test "$before" -gt 0
+podman pod rm --all --force --time 0 >/dev/null 2>&1
+# The claim is there already, and podman would not have it twice.
+play pod-persistent good '1,/^---$/d'
+check "exit code of the second run $code, not 0" exit_code_is 0
+check "the model server does not see the model after the second run" sees_the_model expected
+moved=$(($(store bytes) - before))
+check "the second run moved $moved bytes of objects" test "$moved" -eq 0
+verdict "a restarted pod on a persistent volume moves no object bytes"
+
+remove_pods
+watch_memory &
+watcher=$!
+play pod large
+check "exit code $code, not 0" exit_code_is 0
+check "the model server does not see the model" sees_the_model expected-large
+kill "$watcher" 2>/dev/null && wait "$watcher" 2>/dev/null || true
+read -r limit peak anonymous <"$scratch/memory" || true
+check "the limit was not seen" test "${limit:-0}" = 67108864
+check "more was charged than the limit" test "${peak:-0}" -le 67108864
+verdict "64Mi of memory are enough for a model of 512 MiB"
+echo "        peak charged $(mib "$peak") of $(mib "$limit") MiB, page cache included; of it anonymous $(mib "$anonymous") MiB"
+
+status() { awk -v key="$1:" '$1 == key { print $2 }' "$scratch/status"; }
+check "it was not user 1000" test "$(status Uid)" = 1000
+check "it had capabilities" test "$(status CapEff)$(status CapBnd)" = 00000000000000000000000000000000
+check "it could gain privileges" test "$(status NoNewPrivs)" = 1
+check "no seccomp filter was active" test "$(status Seccomp)" = 2
+verdict "while it downloads it is user 1000, without capabilities, under seccomp"
+
 fails "a wrong CA is named, with what the server presented" pod wrong-ca 76 "is not in the trust store"
 fails "a wrong CA in the certificate field as well" pod-certificate wrong-ca 76 "is not in the trust store"
+fails "a missing entry: the Secret's entries are listed" pod another-entry 78 "it has: localMinio"
+fails "half a key pair" pod half-a-key-pair 78 "set both, or neither"
+fails "no credentials" pod no-credentials 77 "no credentials"
+fails "a wrong secret key" pod wrong-secret 77 "the secret access key is not the one of this access key id"
+fails "no such model: what is near is named" pod no-model 66 "there are: bert-large/"
+fails "a model volume that is mounted read-only" pod good 74 "Read-only file system" \
+    's/name: models, mountPath: \/mnt\/models }/name: models, mountPath: \/mnt\/models, readOnly: true }/'
+
+echo
+echo "image: $image_bytes bytes uncompressed"
+check "the image has more than 25 MB" test "$image_bytes" -le 25000000
+check "the image has a shell" test -z "$(podman export "$(podman create "storage-initializer:$version")" | tar -t | grep -E '(^|/)(sh|bash|busybox|apt|dpkg|apk)$')"
+verdict "the image is at most 25 MB, without a shell or a package manager"
 
 echo
 echo "$passed passed, $failed failed"

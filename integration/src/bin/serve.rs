@@ -46,7 +46,8 @@ fn main() {
     let stranger = Authority::new("Somebody Else's Root CA");
     let small = start(&authority, &SMALL, &out.join("expected"));
     let large = start(&authority, &LARGE, &out.join("expected-large"));
-    let good = Variant { endpoint: small.endpoint(), ca: authority.pem(), changes: json!({}) };
+    let without_model = start(&authority, &[], &out.join("expected-nothing"));
+    let good = Variant { endpoint: small.endpoint(), ca: authority.pem(), key: "localMinIO", changes: json!({}) };
     let variants = [
         ("good", good.clone()),
         ("large", Variant { endpoint: large.endpoint(), ..good.clone() }),
@@ -54,7 +55,8 @@ fn main() {
         ("no-credentials", good.with(json!({ "access_key_id": null, "secret_access_key": null }))),
         ("half-a-key-pair", good.with(json!({ "secret_access_key": null }))),
         ("wrong-secret", good.with(json!({ "secret_access_key": "not-the-one" }))),
-        ("endpoint-without-s3", good.with(json!({ "endpoint_url": format!("{}/console", small.endpoint()) }))),
+        ("another-entry", Variant { key: "localMinio", ..good.clone() }),
+        ("no-model", Variant { endpoint: without_model.endpoint(), ..good.clone() }),
     ];
     for (name, variant) in &variants {
         variant.write(&manifests, &out.join(name));
@@ -101,6 +103,8 @@ fn start(authority: &Authority, model: &[(&str, u64, Option<Checksum>)], expecte
 struct Variant {
     endpoint: String,
     ca: String,
+    /// The entry's name.
+    key: &'static str,
     /// Fields of the entry; `null` removes one.
     changes: Value,
 }
@@ -114,13 +118,13 @@ impl Variant {
         fs::create_dir_all(out).expect("create the variant's directory");
         for name in SECRETS {
             let mut secret = read(&manifests.join(name));
-            let plain = secret.as_object_mut().and_then(|secret| secret.remove("stringData"));
-            let entries: Map<String, Value> = plain
+            let examples = secret.as_object_mut().and_then(|secret| secret.remove("stringData"));
+            let entries: Map<String, Value> = examples
                 .as_ref()
                 .and_then(Value::as_object)
                 .expect("an example Secret has stringData")
                 .iter()
-                .map(|(key, entry)| (key.clone(), self.entry(entry).into()))
+                .map(|(_, entry)| (self.key.to_owned(), self.entry(entry).into()))
                 .collect();
             // As the API server keeps it.
             let encoded = entries.iter().map(|(key, entry)| {
