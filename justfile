@@ -25,6 +25,18 @@ deny:
 quickstart:
     cargo quickstart
 
+# The image, by whichever engine is here; it pulls the Rust image. docker/README.md has the other ways.
+image:
+    $(command -v docker || command -v podman) build --file docker/Dockerfile --tag storage-initializer:0.1.0 .
+
+# The image from a binary built here, and the manifests as pods; needs root, podman, runc and busybox-static.
+pods:
+    integration/pods.sh
+
+# A software bill of materials (CycloneDX, JSON) of what the release binary is built from; needs cargo-cyclonedx.
+sbom:
+    cargo cyclonedx --format json --no-build-deps --override-filename storage-initializer.cdx
+
 # Start-up, memory and time of the release binary. Writes below the current directory: run it on a disk, not on a tmpfs.
 bench:
     cargo run --quiet --package storage-initializer-integration --bin bench
