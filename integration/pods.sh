@@ -171,10 +171,10 @@ says_no_secret() { ! grep -qF pods-secret "$scratch/pod.log"; }
 
 # --- the scenarios ---------------------------------------------------------------------------------------------------------
 
-# runs NAME POD VARIANT
+# runs NAME POD VARIANT [EDIT]
 runs() {
     remove_pods
-    play "$2" "$3"
+    play "$2" "$3" "${4:-}"
     check "exit code $code, not 0" exit_code_is 0
     check "the model server does not see the model" sees_the_model expected
     check "the secret key is in the log" says_no_secret
@@ -202,6 +202,8 @@ check "/tmp can be written" test "$(inside touch /tmp/file | grep -c -e 'No such
 verdict "the pod's containers have no writable place but the model volume"
 
 runs "a pod whose CA is in the entry's certificate alone serves the model" pod-certificate good
+runs "any user id will do, as OpenShift gives one to each namespace" pod good \
+    's/runAsUser: 1000/runAsUser: 1000650000/; s/runAsGroup: 1000/runAsGroup: 0/'
 
 remove_pods
 play pod-persistent good
@@ -217,6 +219,27 @@ check "the model server does not see the model after the second run" sees_the_mo
 moved=$(($(store bytes) - before))
 check "the second run moved $moved bytes of objects" test "$moved" -eq 0
 verdict "a restarted pod on a persistent volume moves no object bytes"
+
+remove_pods
+before=$(store bytes)
+store hold >/dev/null
+play pod-persistent large "s/restartPolicy: .*/restartPolicy: Never/" &
+playing=$!
+check "the download did not begin" test "$(store held)" = held
+# As the kernel kills what needs too much memory, and as a node ends that loses its power.
+kill -KILL "$(podman inspect --format '{{.State.Pid}}' bert-persistent-storage-initializer)"
+wait "$playing"
+store release >/dev/null
+check "a file of the model was there before it was whole" test -z "$(podman run --rm --network none --volume bert-models:/models \
+    docker.io/library/busybox:1.36 find /models -name model.safetensors)"
+podman pod rm --all --force --time 0 >/dev/null 2>&1
+play pod-persistent large '1,/^---$/d'
+check "exit code of the second run $code, not 0" exit_code_is 0
+check "the model server does not see the model after the second run" sees_the_model expected-large
+moved=$((($(store bytes) - before) / 1048576))
+# What was in flight: eight ranges of 16 MiB.
+check "both runs together moved $moved MiB for a model of 512 MiB" test "$moved" -le 640
+verdict "a killed download continues on a persistent volume where it was"
 
 remove_pods
 watch_memory &

@@ -165,9 +165,11 @@ fn manifests() -> Vec<(String, Value)> {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let documents: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(&path).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        manifests.extend(documents.into_iter().map(|document| {
-            (format!("{name}, {}", document["kind"].as_str().unwrap_or("without a kind")), document)
-        }));
+        manifests.extend(
+            documents.into_iter().map(|document| {
+                (format!("{name}, {}", document["kind"].as_str().unwrap_or("without a kind")), document)
+            }),
+        );
     }
     manifests
 }
@@ -303,7 +305,8 @@ fn every_mount_has_its_volume_and_every_volume_what_it_names() {
     let each = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut mounts = 0;
     for (name, manifest) in &manifests {
-        let spec = if manifest["kind"] == "InferenceService" { &manifest["spec"]["predictor"] } else { &manifest["spec"] };
+        let spec =
+            if manifest["kind"] == "InferenceService" { &manifest["spec"]["predictor"] } else { &manifest["spec"] };
         let volumes = each(&spec["volumes"]);
         let mut containers = [each(&spec["initContainers"]), each(&spec["containers"])].concat();
         containers.push(spec["model"].clone());
@@ -346,7 +349,8 @@ fn every_storage_key_is_an_entry_and_every_entry_is_json_with_known_fields() {
                 .unwrap_or_else(|error| panic!("{name}: entry {key}: {error}"));
             assert!(entry.keys().all(|field| KNOWN.contains(&field.as_str())), "{name}: entry {key}: {entry:?}");
             if let Some(configmap) = entry.get("cabundle_configmap") {
-                let there = |manifest: &Value| manifest["kind"] == "ConfigMap" && manifest["metadata"]["name"] == **configmap;
+                let there =
+                    |manifest: &Value| manifest["kind"] == "ConfigMap" && manifest["metadata"]["name"] == **configmap;
                 assert!(manifests.iter().any(|(_, manifest)| there(manifest)), "{name}: no ConfigMap {configmap}");
             }
             entries.push(key.clone());

@@ -7,15 +7,20 @@
 //!
 //! - `bytes`: how many bytes of objects were sent so far
 //! - `requests`: how many requests came so far
+//! - `hold`: from now on, requests for the second half of the large model are not answered
+//! - `held`: answers `held` when such a request has come, which is when the download is in its middle
+//! - `release`: requests are answered again
 
 #![allow(clippy::expect_used, reason = "a harness that cannot set up has nothing to serve")]
 
 use std::fs;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use storage_initializer_integration::pki::{Authority, LeafSpec};
+use storage_initializer_integration::s3_server::faults::{Action, Fault, Gate, Hold};
 use storage_initializer_integration::s3_server::{AccessKey, Checksum, Object, Operation, S3Server};
 
 /// The key pair of the good entries.
@@ -31,6 +36,9 @@ const SMALL: [(&str, u64, Option<Checksum>); 4] = [
 
 /// Those of the large one: eight times the memory that the pods may use.
 const LARGE: [(&str, u64, Option<Checksum>); 1] = [("model.safetensors", 512 << 20, Some(Checksum::Crc64Nvme))];
+
+/// The large model comes in ranges of 16 MiB: this one is the first of its second half.
+const HALF_THE_GETS: u64 = 17;
 
 /// The manifests with the entry, and the one with the CA.
 const SECRETS: [&str; 2] = ["storage-config.yaml", "storage-config-certificate.yaml"];
@@ -62,6 +70,7 @@ fn main() {
         variant.write(&manifests, &out.join(name));
     }
     println!("ready");
+    let gate = Gate::new();
     for line in std::io::stdin().lock().lines() {
         let requests = || small.requests().into_iter().chain(large.requests());
         match line.expect("a line of stdin").as_str() {
@@ -70,6 +79,20 @@ fn main() {
                 println!("{}", gets.map(|request| request.bytes_sent).sum::<u64>());
             }
             "requests" => println!("{}", requests().count()),
+            "hold" => {
+                let action = Action::Delay(Hold::Until(gate.clone()));
+                large.fault(Fault::on(Operation::GetObject, action).nth(HALF_THE_GETS).always());
+                println!("armed");
+            }
+            "held" => {
+                gate.wait_reached(Duration::from_secs(60));
+                println!("held");
+            }
+            "release" => {
+                large.disarm_faults();
+                gate.open();
+                println!("released");
+            }
             other => println!("no such command: {other}"),
         }
     }
