@@ -30,12 +30,19 @@ image:
     $(command -v docker || command -v podman) build --file docker/Dockerfile --tag storage-initializer:0.1.0 .
 
 # The image from a binary built here, and the manifests as pods; needs root, podman, runc and busybox-static.
-pods:
-    integration/pods.sh
+pods *arguments:
+    integration/pods.sh {{arguments}}
 
-# A software bill of materials (CycloneDX, JSON) of what the release binary is built from; needs cargo-cyclonedx.
+# A software bill of materials (CycloneDX, JSON) of what the release binary is built from, in target/; needs cargo-cyclonedx.
 sbom:
-    cargo cyclonedx --format json --no-build-deps --override-filename storage-initializer.cdx
+    cargo cyclonedx --format json --override-filename sbom
+    mkdir -p target && sed 's#{{justfile_directory()}}##' sbom.json > target/storage-initializer.cdx.json
+    rm sbom.json integration/sbom.json
+
+# The manifests against Kubernetes' and KServe's published schemas; fetches them from PyPI.
+schemas:
+    python3 -m venv target/schemas && target/schemas/bin/pip install --quiet kubernetes-validate==1.37.0
+    target/schemas/bin/python integration/schemas.py
 
 # Start-up, memory and time of the release binary. Writes below the current directory: run it on a disk, not on a tmpfs.
 bench:

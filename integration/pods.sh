@@ -7,7 +7,12 @@
 #
 # What changes in a manifest: nothing. The Secrets and the ConfigMap that they name come from `serve`, which puts the endpoint,
 # the keys and the CA of its store into the ones that users copy.
+#
+# With --compare VENV it also measures the image beside KServe's own initializer in the same kind of container:
+#
+#   python3 -m venv VENV && VENV/bin/pip install kserve-storage==0.21.0 && integration/pods.sh --compare VENV
 set -euo pipefail
+[ "${1:-}" != --compare ] || venv=$(realpath "$2")
 cd "$(dirname "$0")/.."
 
 manifests=integration/kubernetes
@@ -142,10 +147,10 @@ watch_memory() {
     local group procs pid name value anonymous=0 most=0
     : >"$scratch/memory"
     while :; do
-        for group in /sys/fs/cgroup/memory/libpod_parent/*/libpod-* /sys/fs/cgroup/libpod_parent/*/libpod-*; do
+        for group in /sys/fs/cgroup/{memory/,}libpod_parent/{,*/}libpod-*; do
             { read -r pid <"$group/cgroup.procs" && read -r name <"/proc/$pid/comm"; } 2>/dev/null || continue
             # The kernel keeps 15 letters.
-            [ "$name" = storage-initial ] || continue
+            case $name in storage-initial | python*) ;; *) continue ;; esac
             cp "/proc/$pid/status" "$scratch/status.part" 2>/dev/null && mv "$scratch/status.part" "$scratch/status"
             {
                 while read -r name value; do
@@ -270,6 +275,65 @@ fails "a wrong secret key" pod wrong-secret 77 "the secret access key is not the
 fails "no such model: what is near is named" pod no-model 66 "there are: bert-large/"
 fails "a model volume that is mounted read-only" pod good 74 "Read-only file system" \
     's/name: models, mountPath: \/mnt\/models }/name: models, mountPath: \/mnt\/models, readOnly: true }/'
+
+# --- beside KServe's own initializer ---------------------------------------------------------------------------------------
+
+# in_container MEMORY VARIABLES COMMAND...: as an init container is run; ours is the image's entry point, KServe's is Python.
+in_container() {
+    local memory=$1 variables=$2
+    shift 2
+    podman volume rm --force compared >/dev/null 2>&1 || true
+    podman run --rm --network host --memory "$memory" --memory-swap "$memory" --cpus 1 --read-only --cap-drop all --user 1000:1000 \
+        --volume compared:/mnt/models --volume "$scratch/manifests/ca:/ca:ro" --env-file "$scratch/manifests/$variables" "$@"
+}
+ours() { in_container "$1" "$2" "storage-initializer:$version" "$3" /mnt/models; }
+kserve() {
+    # Its own image is this environment on a Debian with Python; here the machine's Debian and Python are mounted. It wants a /tmp.
+    in_container "$1" "$2" --volume /usr:/usr:ro --volume "$venv:$venv:ro" --volume "$python:$python:ro" --tmpfs /tmp \
+        --env PYTHONDONTWRITEBYTECODE=1 localhost/usr "$venv/bin/python" -c \
+        "import sys; from kserve_storage import Storage; Storage.download(*sys.argv[1:])" "$3" /mnt/models
+}
+seconds() {
+    local run
+    for run in 1 2 3 4 5; do
+        local begin=$EPOCHREALTIME
+        "$@" >/dev/null 2>&1
+        awk -v begin="$begin" -v end="$EPOCHREALTIME" 'BEGIN { printf "%.2f\n", end - begin }'
+    done | sort -n | awk '{ run[NR] = $1 } END { printf "%.2f (%.2f to %.2f) s", run[3], run[1], run[NR] }'
+}
+peak_of() {
+    local code=0 limit peak anonymous
+    : >"$scratch/memory"
+    watch_memory &
+    watcher=$!
+    "$@" >"$scratch/play.log" 2>&1 || code=$?
+    kill "$watcher" 2>/dev/null && wait "$watcher" 2>/dev/null || true
+    read -r limit peak anonymous <"$scratch/memory" || true
+    if [ "$code" -ne 0 ]; then echo "exit code $code"; else echo "peak $(mib "$peak") MiB charged, $(mib "$anonymous") MiB anonymous"; fi
+}
+compare() {
+    python=$("$venv/bin/python" -c 'import sys; print(sys.base_prefix)')
+    mkdir -p "$scratch/usr/root"
+    ( cd "$scratch/usr/root" && mkdir usr tmp proc dev etc && cp /etc/passwd /etc/ld.so.cache etc/ \
+        && for name in bin lib lib64 sbin; do ln -s "usr/$name" "$name"; done )
+    printf 'FROM scratch\nCOPY root/ /\n' >"$scratch/usr/Dockerfile"
+    podman build --quiet --tag localhost/usr "$scratch/usr" >/dev/null
+    echo
+    echo "beside KServe's initializer $("$venv/bin/pip" show kserve-storage 2>/dev/null | awk '/^Version/ { print $2 }'):"
+    echo "  on disk:            ours $((image_bytes / 1000000)) MB with its C library; KServe's $(du -sm --apparent-size "$venv" | cut -f1) MiB without Python and Debian"
+    echo "  an empty container: $(seconds podman run --rm --network host docker.io/library/busybox:1.36 true)"
+    echo "  one object of 571 bytes, the container's start included:"
+    echo "    ours    $(seconds ours 64m small.env s3://models/bert/config.json)"
+    echo "    KServe  $(seconds kserve 1g small.env s3://models/bert/config.json)"
+    echo "  a model of 512 MiB on one CPU:"
+    echo "    ours    $(seconds ours 64m large.env s3://models/bert)"
+    echo "    KServe  $(seconds kserve 1g large.env s3://models/bert)"
+    echo "  memory of the container for it:"
+    for limit in 64m 128m 256m 1g; do
+        echo "    limit $limit: ours: $(peak_of ours "$limit" large.env s3://models/bert); KServe: $(peak_of kserve "$limit" large.env s3://models/bert)"
+    done
+}
+[ -z "${venv:-}" ] || compare
 
 echo
 echo "image: $image_bytes bytes uncompressed"
