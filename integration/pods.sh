@@ -297,7 +297,7 @@ seconds() {
     local run
     for run in 1 2 3 4 5; do
         local begin=$EPOCHREALTIME
-        "$@" >/dev/null 2>&1
+        "$@" >"$scratch/play.log" 2>&1 || tail -1 "$scratch/play.log" >&2
         awk -v begin="$begin" -v end="$EPOCHREALTIME" 'BEGIN { printf "%.2f\n", end - begin }'
     done | sort -n | awk '{ run[NR] = $1 } END { printf "%.2f (%.2f to %.2f) s", run[3], run[1], run[NR] }'
 }
@@ -309,7 +309,7 @@ peak_of() {
     "$@" >"$scratch/play.log" 2>&1 || code=$?
     kill "$watcher" 2>/dev/null && wait "$watcher" 2>/dev/null || true
     read -r limit peak anonymous <"$scratch/memory" || true
-    if [ "$code" -ne 0 ]; then echo "exit code $code"; else echo "peak $(mib "$peak") MiB charged, $(mib "$anonymous") MiB anonymous"; fi
+    if [ "$code" -ne 0 ]; then echo "ended with exit code $code"; else echo "peak $(mib "$peak") MiB charged, $(mib "$anonymous") MiB anonymous"; fi
 }
 compare() {
     python=$("$venv/bin/python" -c 'import sys; print(sys.base_prefix)')
@@ -320,7 +320,7 @@ compare() {
     podman build --quiet --tag localhost/usr "$scratch/usr" >/dev/null
     echo
     echo "beside KServe's initializer $("$venv/bin/pip" show kserve-storage 2>/dev/null | awk '/^Version/ { print $2 }'):"
-    echo "  on disk:            ours $((image_bytes / 1000000)) MB with its C library; KServe's $(du -sm --apparent-size "$venv" | cut -f1) MiB without Python and Debian"
+    echo "  on disk:            ours $((image_bytes / 1000000)) MB with its C library; KServe's $(($(du -sb "$venv" | cut -f1) / 1000000)) MB without Python and Debian"
     echo "  an empty container: $(seconds podman run --rm --network host docker.io/library/busybox:1.36 true)"
     echo "  one object of 571 bytes, the container's start included:"
     echo "    ours    $(seconds ours 64m small.env s3://models/bert/config.json)"
