@@ -15,8 +15,11 @@ set -euo pipefail
 [ "${1:-}" != --compare ] || venv=$(realpath "$2")
 cd "$(dirname "$0")/.."
 
+for tool in podman runc busybox; do
+    command -v "$tool" >/dev/null || { echo "pods.sh: there is no $tool here; see the beginning of this script" >&2; exit 1; }
+done
 manifests=integration/kubernetes
-version=0.1.0
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/pods.XXXXXX")
 passed=0
 failed=0
