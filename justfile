@@ -37,6 +37,24 @@ profile case="tls-2x64":
     mkdir -p target/profile
     STORAGE_INITIALIZER_BIN=target/profiling/storage-initializer cargo run --quiet --release --package storage-initializer-integration --bin bench -- --case {{case}} --callgrind target/profile/{{case}}.out
     callgrind_annotate target/profile/{{case}}.out | head -n 60
+# The image, by whichever engine is here; it pulls the Rust image. docker/README.md has the other ways.
+image:
+    $(command -v docker || command -v podman) build --file docker/Dockerfile --tag storage-initializer:0.1.0 .
+
+# The image from a binary built here, and the manifests as pods; needs root, podman, runc and busybox-static.
+pods *arguments:
+    integration/pods.sh {{arguments}}
+
+# A software bill of materials (CycloneDX, JSON) of what the release binary is built from, in target/; needs cargo-cyclonedx.
+sbom:
+    cargo cyclonedx --format json --override-filename sbom
+    mkdir -p target && sed 's#{{justfile_directory()}}##' sbom.json > target/storage-initializer.cdx.json
+    rm sbom.json integration/sbom.json
+
+# The manifests against Kubernetes' and KServe's published schemas; fetches them from PyPI.
+schemas:
+    python3 -m venv target/schemas && target/schemas/bin/pip install --quiet kubernetes-validate==1.37.0
+    target/schemas/bin/python integration/schemas.py
 
 # What changed in the snapshots of messages, one by one.
 review:
