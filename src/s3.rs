@@ -22,11 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::{
     Client, Config,
     config::{
-        BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
-        retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
     operation::RequestId,
@@ -35,7 +36,12 @@ use aws_sdk_s3::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use self::{credentials::Signer, error::Failure, place::Place, signature::Keyring};
+use self::{
+    credentials::{Renewing, Signer},
+    error::Failure,
+    place::Place,
+    signature::Keyring,
+};
 use crate::{
     cause::innermost,
     checksum::{StoredChecksums, Verifiability},
@@ -68,6 +74,8 @@ struct Shared {
     /// them, and `If-Match` protects as well.
     versions_denied: AtomicBool,
     identity: String,
+    /// The keys, where the store may call them expired and others are to be had.
+    renewing: Option<Arc<Renewing>>,
     policy: Policy,
     /// How long an answer that is not an object's bytes may take to arrive whole. A body that is
     /// streamed has its own watch, in `transfer`.
@@ -252,12 +260,12 @@ impl S3 {
         http: Http,
         http_for_credentials: impl FnOnce() -> Result<Http, HttpSetupError>,
     ) -> Result<Self, ConnectError> {
-        let signer = Signer::find(connection, http_for_credentials).await.map_err(|error| match error {
+        let signer = Signer::find(connection, limits, http_for_credentials).await.map_err(|error| match error {
             credentials::SignerError::None(none) => ConnectError::NoCredentials(none),
             credentials::SignerError::Http(error) => ConnectError::Http(error),
         })?;
-        let keyring = signer.provider.map(Keyring::new);
-        let config = config(connection, http.clone(), keyring.clone());
+        let config = config(connection, http.clone(), signer.provider.clone());
+        let keyring = signer.provider.map(|provider| Keyring::new(provider, signer.renewing.clone()));
         let endpoint = connection.endpoint.as_ref().map(|endpoint| endpoint.value.clone());
         Ok(Self {
             shared: Arc::new(Shared {
@@ -268,6 +276,7 @@ impl S3 {
                 region_learned: AtomicBool::new(false),
                 versions_denied: AtomicBool::new(false),
                 identity: signer.identity,
+                renewing: signer.renewing,
                 policy: policy(limits),
                 answer_timeout: limits.connect_timeout.value
                     + limits.first_byte_timeout.value
@@ -502,8 +511,18 @@ impl S3 {
         E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
     {
         let limit = self.shared.answer_timeout;
+        let renewing = self.shared.renewing.as_deref();
+        let issue = renewing.map(Renewing::issue);
         match tokio::time::timeout(limit, answer).await {
-            Ok(result) => result.map_err(|error| Failure::read(&error)),
+            Ok(result) => result.map_err(|error| {
+                let mut failure = Failure::read(&error);
+                if let (Some(renewing), Some(issue)) = (renewing, issue)
+                    && failure.may_be_of_keys(renewing, issue)
+                {
+                    failure.retry = Some(retry::Kind::Transient);
+                }
+                failure
+            }),
             Err(_) => {
                 let finding = format!("the answer did not arrive whole within {} s", limit.as_secs_f32());
                 Err(Failure::of_answer(Kind::Unreachable, Some(retry::Kind::Transient), finding))
@@ -562,7 +581,7 @@ impl S3 {
     }
 }
 
-fn config(connection: &Connection, http: Http, keyring: Option<Keyring>) -> Config {
+fn config(connection: &Connection, http: Http, provider: Option<SharedCredentialsProvider>) -> Config {
     let region = connection.region.as_ref().map_or(DEFAULT_REGION, |region| &region.value);
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -572,6 +591,8 @@ fn config(connection: &Connection, http: Http, keyring: Option<Keyring>) -> Conf
         .accelerate(connection.accelerate.value)
         .use_arn_region(true)
         .disable_s3_express_session_auth(true)
+        // Keys are kept, and renewed, in `credentials`.
+        .identity_cache(IdentityCache::no_cache())
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -580,8 +601,8 @@ fn config(connection: &Connection, http: Http, keyring: Option<Keyring>) -> Conf
     if let Some(endpoint) = &connection.endpoint {
         config = config.endpoint_url(endpoint.value.to_string());
     }
-    match keyring {
-        Some(keyring) => config.credentials_provider(keyring),
+    match provider {
+        Some(provider) => config.credentials_provider(provider),
         None => config.allow_no_auth(),
     }
     .build()

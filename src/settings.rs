@@ -74,6 +74,8 @@ pub struct Connection {
     pub sts_endpoint: Option<String>,
     /// The web identity (IRSA) that the environment offers.
     pub web_identity: Option<WebIdentity>,
+    /// The variables that tell the credential chain where to ask, as far as they are set: for messages. No secrets.
+    pub chain_variables: Vec<(&'static str, String)>,
 }
 
 impl Connection {

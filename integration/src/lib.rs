@@ -8,6 +8,7 @@
 //! 3. [`mounted_volume`] lays out the ConfigMap and the Secret as the kubelet does, symlinks and all.
 //! 4. [`initializer`] runs the binary with an empty environment plus what the test says, and bounds its time.
 //! 5. [`connect_proxy`] leads any host name to the server, where a test needs one that does not resolve.
+//!    [`identity`] hands out temporary keys, as STS and the metadata services of pods and nodes do.
 //! 6. [`tree`] reads the destination, hidden entries and all, and compares it with the objects.
 //! 7. [`pod`] puts all of them together, for tests that are about one thing; [`scene`] for the tests of trust.
 //!
@@ -22,6 +23,7 @@
 
 pub mod bench;
 pub mod connect_proxy;
+pub mod identity;
 pub mod initializer;
 pub mod measure;
 pub mod mounted_volume;

@@ -42,7 +42,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::pki::ServerIdentity;
 
-pub use access::AccessKey;
+pub use access::{AccessKey, Expiry};
 pub(crate) use object::hex;
 pub use object::{Checksum, ChecksumType, Object, ObjectData, Pattern};
 pub use record::{Operation, RecordedRequest};

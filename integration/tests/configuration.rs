@@ -461,7 +461,7 @@ mod credentials {
         let entry = pod.entry_with(json!({"access_key_id": null, "secret_access_key": null}));
         let run =
             pod.with_entry(&entry).env("STORAGE_URI", "s3://models/bert").env("AWS_EC2_METADATA_DISABLED", "true");
-        insta::assert_snapshot!(pod.refused(&run.run(), 77), @r#"no credentials: the default AWS credential chain (web identity, EKS pod identity, container, IMDS, profile) has none (none of them is set up here); set access_key_id and secret_access_key in the storage-config entry, give the service account a role, or set "anonymous": "true" for a public bucket"#);
+        insta::assert_snapshot!(pod.refused(&run.run(), 77), @r#"no credentials: the default AWS credential chain (web identity, EKS pod identity, container, IMDS, profile) has none (none of them answers here; set here: AWS_EC2_METADATA_DISABLED=true); set access_key_id and secret_access_key in the storage-config entry, give the service account a role, or set "anonymous": "true" for a public bucket"#);
         assert_eq!(pod.server.requests_of(Operation::GetObject).len(), 0);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 
+use crc_fast::{CrcAlgorithm, Digest};
 use flate2::read::DeflateDecoder;
 use rawzip::{CompressionMethod, ReaderAt, ZipFileHeaderRecord, ZipLocator};
 
@@ -96,13 +97,13 @@ fn extract(
         CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(packed)),
         _ => Box::new(packed),
     };
-    // It counts and sums, and fails at the end of what is not as the directory says.
-    let mut content = found.verifying_reader(content);
+    let mut content = Checked { content, size_bytes: 0, crc: Digest::new(CrcAlgorithm::Crc32IsoHdlc) };
     // File types as `stat` has them.
     match entry.mode().value() & 0o170_000 {
         0o120_000 => {
             let mut target = Vec::new();
             content.by_ref().take(MAX_TARGET_BYTES).read_to_end(&mut target).map_err(damaged)?;
+            content.check(entry)?;
             let target = String::from_utf8(target).map_err(|_| refused(path.as_str(), EntryRefusal::NotUtf8))?;
             staging.symlink(&path, &target)
         }
@@ -110,19 +111,42 @@ fn extract(
         _ => {
             let executable = entry.mode().permissions() & 0o100 != 0;
             staging.file(&path, size, executable, &mut content)?;
-            read_end(&mut content, path.as_str())
+            content.check(entry)
         }
     }
 }
 
-/// The end of an entry's content, where its length and its CRC are compared.
-fn read_end(content: &mut dyn Read, entry: &str) -> Result<(), ArchiveError> {
-    let fault = match content.read(&mut [0]) {
-        Ok(0) => return Ok(()),
-        Ok(_) => "more than its directory says".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    Err(ArchiveError::Damaged(format!("entry {entry:?}: {fault}")))
+/// An entry's content, counted and summed while it is read.
+struct Checked<R> {
+    content: R,
+    size_bytes: u64,
+    crc: Digest,
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        self.crc.update(buffer.get(..read).unwrap_or_default());
+        self.size_bytes += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: Read> Checked<R> {
+    /// Whether it is at its end, and as the directory says.
+    fn check(mut self, entry: &ZipFileHeaderRecord<'_>) -> Result<(), ArchiveError> {
+        let rest = self.read(&mut [0]).map_err(damaged)?;
+        let size = entry.uncompressed_size_hint();
+        let fault = if rest > 0 || self.size_bytes != size {
+            format!("its length is not the {size} bytes that its directory entry says")
+        } else if self.crc.finalize() != u64::from(entry.crc32()) {
+            "its CRC-32 is not that of its directory entry".to_owned()
+        } else {
+            return Ok(());
+        };
+        let name = String::from_utf8_lossy(entry.file_path().as_ref()).into_owned();
+        Err(ArchiveError::Damaged(format!("entry {name:?}: {fault}")))
+    }
 }
 
 fn unreadable(error: rawzip::Error) -> ArchiveError {

@@ -12,6 +12,7 @@ use aws_sdk_s3::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::credentials::Renewing;
 use crate::{
     cause::innermost,
     http::{HttpError, http_error, is_broken_body},
@@ -240,6 +241,18 @@ impl Failure {
         }
     }
 
+    /// Whether the keys' time is over, or may be, so that others are asked for and may help.
+    pub(super) fn may_be_of_keys(&self, keys: &Renewing, issue: u64) -> bool {
+        match (self.status, self.code.as_deref()) {
+            (_, Some("ExpiredToken" | "ExpiredTokenException")) => {
+                keys.reject(issue);
+                true
+            }
+            (Some(400), None) => keys.suspect(issue),
+            _ => false,
+        }
+    }
+
     fn has_words(&self) -> bool {
         self.status.is_some() || self.code.is_some() || self.message.is_some() || self.finding.is_some()
     }
@@ -299,7 +312,10 @@ impl Failure {
                 (Kind::Unavailable, Some(RetryKind::Throttled))
             }
             (_, "RequestTimeout") | (Some(408 | 500..=599), _) => (Kind::Unavailable, Some(RetryKind::Transient)),
-            (Some(401 | 403), _) | (_, "ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId") => (Kind::Denied, None),
+            (Some(401 | 403), _)
+            | (_, "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "InvalidAccessKeyId") => {
+                (Kind::Denied, None)
+            }
             (Some(404), _) => (Kind::NoSuchKey, None),
             (Some(412), _) => (Kind::Changed, None),
             (None, _) => (Kind::NoCredentials, None),

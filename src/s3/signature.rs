@@ -9,9 +9,7 @@ use std::{
 
 use aws_credential_types::{
     Credentials as Keys,
-    provider::{
-        ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future::ProvideCredentials as Provided,
-    },
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError},
 };
 use aws_sigv4::{
     http_request::{
@@ -21,6 +19,8 @@ use aws_sigv4::{
     sign::v4,
 };
 use aws_smithy_runtime_api::client::identity::Identity;
+
+use super::credentials::Renewing;
 
 /// Credentials that expire this soon are replaced: a request may wait that long for a connection.
 const RENEWED_BEFORE_EXPIRY: Duration = Duration::from_secs(60);
@@ -36,6 +36,8 @@ pub(super) struct Keyring {
 
 struct Shared {
     provider: SharedCredentialsProvider,
+    /// The same, where it keeps keys of its own and has to be told that the store refuses them.
+    renewing: Option<Arc<Renewing>>,
     held: RwLock<Option<Held>>,
     /// Held by whoever asks the provider.
     asking: tokio::sync::Mutex<()>,
@@ -73,8 +75,9 @@ pub(super) struct Signatory {
 }
 
 impl Keyring {
-    pub(super) fn new(provider: SharedCredentialsProvider) -> Self {
-        Self { shared: Arc::new(Shared { provider, held: RwLock::default(), asking: tokio::sync::Mutex::default() }) }
+    pub(super) fn new(provider: SharedCredentialsProvider, renewing: Option<Arc<Renewing>>) -> Self {
+        let (held, asking) = (RwLock::default(), tokio::sync::Mutex::default());
+        Self { shared: Arc::new(Shared { provider, renewing, held, asking }) }
     }
 
     /// Who signs now; blocks where the provider has to be asked.
@@ -108,6 +111,10 @@ impl Keyring {
         if let Some(held) = before.clone().filter(will_do) {
             return Ok(held);
         }
+        if let (Some(renewing), Some(_)) = (&self.shared.renewing, before.as_ref().filter(|held| held.lasts())) {
+            // They look good, so it is the store that refuses them.
+            renewing.reject_kept();
+        }
         let keys = match self.shared.provider.provide_credentials().await {
             Ok(keys) => keys,
             // The last minute is good enough to go on with.
@@ -122,16 +129,6 @@ impl Keyring {
         let held = Held { identity: Identity::from(keys.clone()), keys, asked_at: Instant::now() };
         *self.shared.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
         Ok(held)
-    }
-}
-
-/// For the SDK, so that it asks for LIST and HEAD what the others have been given.
-impl ProvideCredentials for Keyring {
-    fn provide_credentials<'a>(&'a self) -> Provided<'a>
-    where
-        Self: 'a,
-    {
-        Provided::new(async { self.ask(Held::lasts).await.map(|held| held.keys) })
     }
 }
 
@@ -182,6 +179,8 @@ pub(super) fn signed_headers(
 mod tests {
     use std::sync::Mutex;
 
+    use aws_credential_types::provider::future::ProvideCredentials as Provided;
+
     use super::*;
 
     fn keys(id: &str, expires_in: Option<i64>) -> Keys {
@@ -229,7 +228,7 @@ mod tests {
     }
 
     fn keyring(answers: impl IntoIterator<Item = Option<Keys>>) -> Keyring {
-        Keyring::new(SharedCredentialsProvider::new(Scripted(Mutex::new(answers.into_iter().collect()))))
+        Keyring::new(SharedCredentialsProvider::new(Scripted(Mutex::new(answers.into_iter().collect()))), None)
     }
 
     fn runtime() -> tokio::runtime::Runtime {

@@ -22,6 +22,19 @@ const DEFAULT_MODEL_DIR: &str = "/mnt/models";
 /// Where KServe's webhook mounts the CA ConfigMap.
 const DEFAULT_CA_BUNDLE_DIR: &str = "/etc/ssl/custom-certs";
 
+/// What the AWS SDK's chain reads for itself, without the keys and tokens among it.
+const CHAIN_VARIABLES: [&str; 9] = [
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_EC2_METADATA_DISABLED",
+];
+
 /// Reads everything; see [`Settings::read`].
 pub(super) fn read(environment: &Environment, arguments: &[String]) -> Result<Settings, SettingsError> {
     let mut reader = Reader::new(environment);
@@ -176,6 +189,7 @@ impl<'a> Reader<'a> {
             credentials: self.credentials(),
             sts_endpoint: self.environment.value("AWS_ENDPOINT_URL_STS").map(str::to_owned),
             web_identity: self.web_identity(),
+            chain_variables: self.chain_variables(),
             endpoint,
             region,
         };
@@ -337,6 +351,11 @@ impl<'a> Reader<'a> {
             // A role alone is a profile's business.
             (None, _) => None,
         }
+    }
+
+    fn chain_variables(&self) -> Vec<(&'static str, String)> {
+        let set = |name: &'static str| Some((name, self.environment.value(name)?.to_owned()));
+        CHAIN_VARIABLES.into_iter().filter_map(set).collect()
     }
 
     fn trust(&mut self) -> Trust {

@@ -3,6 +3,9 @@
 //! Signatures are checked by `s3s`. This module owns the secrets it checks with, and the decision after it, with the
 //! answers of S3: a bucket that does not exist says so, and a missing key is "not found" only to those who may list.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::path::S3Path;
@@ -16,6 +19,7 @@ pub struct AccessKey {
     id: String,
     secret: String,
     session_token: Option<String>,
+    expiry: Expiry,
     list: bool,
     get: bool,
     get_version: bool,
@@ -29,6 +33,7 @@ impl AccessKey {
             id: id.to_owned(),
             secret: secret.to_owned(),
             session_token: None,
+            expiry: Expiry::default(),
             list: true,
             get: true,
             get_version: true,
@@ -39,6 +44,12 @@ impl AccessKey {
     /// Makes it a temporary key pair, which is only valid together with this token.
     pub fn session_token(mut self, token: &str) -> Self {
         self.session_token = Some(token.to_owned());
+        self
+    }
+
+    /// Makes its token one that expires when the test says so.
+    pub fn expires(mut self, expiry: &Expiry) -> Self {
+        self.expiry = expiry.clone();
         self
     }
 
@@ -69,6 +80,9 @@ impl AccessKey {
     /// What S3 answers to a token that is missing, unknown or superfluous.
     fn check_token(&self, sent: Option<&str>) -> S3Result<()> {
         match (self.session_token.as_deref(), sent) {
+            (Some(_), Some(_)) if self.expiry.is_over() => {
+                Err(s3_error!(ExpiredToken, "The provided token has expired."))
+            }
             (expected, sent) if expected == sent => Ok(()),
             // Without its token a temporary key id is not known at all.
             (Some(_), None) => Err(unknown_access_key()),
@@ -76,6 +90,21 @@ impl AccessKey {
                 Err(s3_error!(InvalidToken, "The provided token is malformed or otherwise invalid."))
             }
         }
+    }
+}
+
+/// The end of a session token's life, as an event.
+#[derive(Debug, Clone, Default)]
+pub struct Expiry(Arc<AtomicBool>);
+
+impl Expiry {
+    /// From now on the token has expired.
+    pub fn strike(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }
 
