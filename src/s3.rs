@@ -9,7 +9,7 @@ mod attributes;
 mod credentials;
 mod error;
 mod place;
-pub mod reader;
+mod reader;
 mod signature;
 
 use std::{
@@ -31,7 +31,7 @@ use aws_sdk_s3::{
     },
     error::{ProvideErrorMetadata, SdkError},
     operation::RequestId,
-    primitives::{ByteStream, DateTime},
+    primitives::DateTime,
     types::ChecksumMode,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -43,7 +43,6 @@ use self::{
     signature::Keyring,
 };
 use crate::{
-    cause::innermost,
     checksum::{StoredChecksums, Verifiability},
     http::{Http, HttpSetupError},
     ranges::{ByteRange, ContentRange},
@@ -52,7 +51,7 @@ use crate::{
 };
 pub use credentials::NoCredentials;
 pub use error::{Kind, S3Error};
-pub use reader::Reader;
+pub use reader::{Body, Reader};
 
 /// The region where nothing names one: Amazon's own default, and what MinIO and its like accept.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -160,28 +159,6 @@ pub struct Get<'a> {
     pub size_bytes: u64,
     /// Which bytes; `None` asks for the whole object, and for its checksum.
     pub range: Option<ByteRange>,
-}
-
-/// Bytes as they arrive.
-#[derive(Debug)]
-pub struct Body {
-    stream: ByteStream,
-    /// What the store says of the whole object, where the whole object was asked for.
-    pub checksum: Verifiability,
-}
-
-impl Body {
-    /// The next bytes, or `None` at the end.
-    ///
-    /// # Errors
-    ///
-    /// [`Attempt`] where the connection broke; what arrived before stays good.
-    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>, Attempt> {
-        self.stream
-            .try_next()
-            .await
-            .map_err(|error| Attempt::broken(format!("the body broke off: {}", innermost(&error))))
-    }
 }
 
 /// One attempt that failed. Whoever asked knows how much had arrived, so it decides about the next.
@@ -387,18 +364,6 @@ impl S3 {
         })
     }
 
-    /// Asks once for bytes of an object, and checks that the answer is for exactly those.
-    ///
-    /// # Errors
-    ///
-    /// [`Attempt`]; whether to try again, and from where, is for the caller to decide.
-    pub async fn get(&self, get: Get<'_>) -> Result<Body, Attempt> {
-        match self.get_once(get).await {
-            Err(attempt) if self.denies_versions(&attempt, get) => self.get_once(Get { version: None, ..get }).await,
-            result => result,
-        }
-    }
-
     /// The error that an attempt becomes when it was the last.
     pub fn give_up(&self, attempt: Attempt, get: Get<'_>, attempts: u32, elapsed: Duration) -> S3Error {
         let target = format!("s3://{}/{}", get.bucket, get.key);
@@ -417,47 +382,6 @@ impl S3 {
 
     fn denies_all_versions(&self) -> bool {
         self.shared.versions_denied.load(Ordering::Relaxed)
-    }
-
-    async fn get_once(&self, get: Get<'_>) -> Result<Body, Attempt> {
-        let version = get.version.filter(|_| !self.denies_all_versions());
-        let mut request = self
-            .client()
-            .get_object()
-            .bucket(get.bucket)
-            .key(get.key)
-            .set_if_match(get.etag.map(str::to_owned))
-            .set_version_id(version.map(str::to_owned))
-            .set_range(get.range.map(|range| range.header()))
-            .customize();
-        if get.range.is_none() {
-            // As a header and not as the SDK's parameter, which would make the SDK hash the body
-            // a second time.
-            request = request.mutate_request(|request| {
-                request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
-            });
-        }
-        let output = self.in_time(request.send()).await.map_err(|failure| Attempt { failure })?;
-        let length = output.content_length().map(|length| size(Some(length)));
-        check_answer(get, output.e_tag(), length, output.content_range())?;
-        let checksum = StoredChecksums {
-            crc64nvme: output.checksum_crc64_nvme(),
-            crc32c: output.checksum_crc32_c(),
-            crc32: output.checksum_crc32(),
-            sha256: output.checksum_sha256(),
-            sha1: output.checksum_sha1(),
-            checksum_type: output.checksum_type().map(|kind| kind.as_str()),
-        };
-        let checksum = match get.range {
-            // What a range's answer may carry is the range's, or the object's: nothing says which.
-            Some(_) => Verifiability::Absent,
-            None => trusted(checksum, output.e_tag()),
-        };
-        Ok(Body { checksum, stream: output.body })
-    }
-
-    fn client(&self) -> Client {
-        self.address().client.clone()
     }
 
     fn address(&self) -> Arc<Address> {

@@ -90,7 +90,7 @@ impl Reader {
             };
             if self.s3.denies_versions(&attempt, get) {
                 get.version = None;
-            } else if !renewed && attempt.failure.is_of_expired_keys() && self.renews(signatory.as_ref()) {
+            } else if !renewed && attempt.failure.is_of_expired_keys() && self.rejects(signatory.as_ref()) {
                 renewed = true;
             } else if !self.s3.learn_region(&attempt.failure, &address) {
                 return Err(attempt);
@@ -104,9 +104,10 @@ impl Reader {
         signatory.map(Some).map_err(|error| Attempt { failure: Failure::of_credentials(&error) })
     }
 
-    fn renews(&self, refused: Option<&Signatory>) -> bool {
+    /// Whether other keys than `refused`'s may be had.
+    fn rejects(&self, refused: Option<&Signatory>) -> bool {
         match (&self.s3.shared.keyring, refused) {
-            (Some(keyring), Some(refused)) => keyring.replace(refused, &self.runtime),
+            (Some(keyring), Some(refused)) => keyring.reject(refused),
             _ => false,
         }
     }
@@ -180,7 +181,8 @@ fn request(
         let signed = signed_headers(signatory, scope, &path, &headers, SystemTime::now());
         headers.extend(signed.map_err(Failure::of_request)?);
     }
-    headers.push(("user-agent", USER_AGENT.to_owned()));
+    // Not signed: proxies change these.
+    headers.extend([("accept", "*/*".to_owned()), ("user-agent", USER_AGENT.to_owned())]);
     Ok(Request { path, headers })
 }
 

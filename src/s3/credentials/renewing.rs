@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aws_credential_types::{
@@ -17,10 +17,13 @@ use tokio::sync::Mutex;
 /// How long before their end keys are renewed. Metadata services have new ones five minutes before.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
 
+/// A provider that has nothing newer yet, or does not answer, is not asked again before this.
+const ASK_AT_MOST_EVERY: Duration = Duration::from_secs(10);
+
 /// The keys of a provider, one set at a time, however many requests are signed at once.
 pub(in crate::s3) struct Renewing {
     provider: SharedCredentialsProvider,
-    kept: Mutex<Option<Keys>>,
+    kept: Mutex<Option<Kept>>,
     /// Counts the keys that were kept; what is signed meanwhile is signed with these or newer ones.
     issue: AtomicU64,
     /// The last issue that the store refused.
@@ -29,8 +32,20 @@ pub(in crate::s3) struct Renewing {
     suspected: AtomicU64,
 }
 
+#[derive(Clone)]
+struct Kept {
+    keys: Keys,
+    asked_at: Instant,
+}
+
+impl Kept {
+    fn lasts_until(&self, time: SystemTime) -> bool {
+        self.keys.expiry().is_none_or(|expiry| expiry > time)
+    }
+}
+
 impl Renewing {
-    pub(super) fn new(provider: SharedCredentialsProvider) -> Self {
+    pub(in crate::s3) fn new(provider: SharedCredentialsProvider) -> Self {
         let [issue, rejected, suspected] = [0; 3].map(AtomicU64::new);
         Self { provider, kept: Mutex::new(None), issue, rejected, suspected }
     }
@@ -50,11 +65,6 @@ impl Renewing {
         self.rejected.fetch_max(issue, Ordering::SeqCst);
     }
 
-    /// The store calls the keys expired that were handed out last.
-    pub(in crate::s3) fn reject_kept(&self) {
-        self.reject(self.issue.load(Ordering::SeqCst));
-    }
-
     /// The store refuses a request and does not say why: the answer to a HEAD has no body. Whether other keys may help:
     /// those that were asked for on a mere suspicion are not suspected themselves.
     pub(in crate::s3) fn suspect(&self, issue: u64) -> bool {
@@ -72,18 +82,25 @@ impl Renewing {
         let is_rejected = self.is_rejected(self.issue.load(Ordering::SeqCst));
         let good = kept.clone().filter(|_| !is_rejected);
         let now = SystemTime::now();
-        let lasts = |keys: &Keys, time| keys.expiry().is_none_or(|expiry| expiry > time);
-        if let Some(keys) = good.clone().filter(|keys| lasts(keys, now + RENEW_BEFORE)) {
-            return Ok(keys);
+        let asked_at = Instant::now();
+        if let Some(good) = &good {
+            let was_asked = good.lasts_until(now) && good.asked_at + ASK_AT_MOST_EVERY > asked_at;
+            if was_asked || good.lasts_until(now + RENEW_BEFORE) {
+                return Ok(good.keys.clone());
+            }
         }
         match self.provider.provide_credentials().await {
             Ok(keys) => {
-                *kept = Some(keys.clone());
+                *kept = Some(Kept { keys: keys.clone(), asked_at });
                 self.issue.fetch_add(1, Ordering::SeqCst);
                 Ok(keys)
             }
             // The old ones are good until their last moment.
-            Err(error) => good.filter(|keys| lasts(keys, now)).ok_or(error),
+            Err(error) => {
+                let good = good.filter(|good| good.lasts_until(now)).ok_or(error)?;
+                *kept = Some(Kept { keys: good.keys.clone(), asked_at });
+                Ok(good.keys)
+            }
         }
     }
 }
@@ -100,5 +117,91 @@ impl ProvideCredentials for Renewing {
 impl fmt::Debug for Renewing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Renewing").field("issue", &self.issue).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn keys(id: &str, expires_in: Option<i64>) -> Keys {
+        let now = SystemTime::now();
+        let expiry = expires_in.map(|seconds| {
+            let distance = Duration::from_secs(seconds.unsigned_abs());
+            if seconds < 0 { now - distance } else { now + distance }
+        });
+        Keys::new(id, "hush", None, expiry, "test")
+    }
+
+    /// Gives one answer after the other, the last of them for ever.
+    #[derive(Debug)]
+    struct Scripted(Mutex<Vec<Option<Keys>>>);
+
+    impl ProvideCredentials for Scripted {
+        fn provide_credentials<'a>(&'a self) -> Provided<'a>
+        where
+            Self: 'a,
+        {
+            let mut answers = self.0.lock().unwrap();
+            let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+            Provided::ready(answer.ok_or_else(|| CredentialsError::provider_error("none today")))
+        }
+    }
+
+    fn renewing(answers: impl IntoIterator<Item = Option<Keys>>) -> Renewing {
+        Renewing::new(SharedCredentialsProvider::new(Scripted(Mutex::new(answers.into_iter().collect()))))
+    }
+
+    async fn id(renewing: &Renewing) -> Option<String> {
+        renewing.keys().await.ok().map(|keys| keys.access_key_id().to_owned())
+    }
+
+    /// As if the provider had been asked a while ago.
+    async fn age(renewing: &Renewing) {
+        if let Some(kept) = &mut *renewing.kept.lock().await {
+            kept.asked_at = Instant::now().checked_sub(ASK_AT_MOST_EVERY).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_are_asked_for_once_as_long_as_they_last() {
+        for expires_in in [None, Some(3600)] {
+            let renewing = renewing([Some(keys("first", expires_in)), Some(keys("second", None))]);
+            assert_eq!(id(&renewing).await.as_deref(), Some("first"));
+            age(&renewing).await;
+            assert_eq!(id(&renewing).await.as_deref(), Some("first"));
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_about_to_expire_are_renewed_but_not_at_every_request() {
+        let renewing = renewing([Some(keys("first", Some(30))), Some(keys("second", Some(3600)))]);
+        assert_eq!(id(&renewing).await.as_deref(), Some("first"));
+        assert_eq!(id(&renewing).await.as_deref(), Some("first"));
+        age(&renewing).await;
+        assert_eq!(id(&renewing).await.as_deref(), Some("second"));
+    }
+
+    #[tokio::test]
+    async fn while_nobody_has_fresh_keys_the_old_ones_serve_until_they_expire() {
+        for (expires_in, serves) in [(30, Some("first")), (-30, None)] {
+            let renewing = renewing([Some(keys("first", Some(expires_in))), None]);
+            assert_eq!(id(&renewing).await.as_deref(), Some("first"));
+            age(&renewing).await;
+            assert_eq!(id(&renewing).await.as_deref(), serves);
+        }
+    }
+
+    #[tokio::test]
+    async fn two_that_were_refused_ask_once() {
+        let renewing = renewing(["first", "second", "third"].map(|id| Some(keys(id, None))));
+        id(&renewing).await;
+        let issue = renewing.issue();
+        renewing.reject(issue);
+        assert_eq!(id(&renewing).await.as_deref(), Some("second"));
+        renewing.reject(issue);
+        assert_eq!(id(&renewing).await.as_deref(), Some("second"));
     }
 }

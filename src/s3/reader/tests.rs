@@ -1,4 +1,4 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use aws_credential_types::{
     Credentials as Keys,
@@ -10,7 +10,7 @@ use crate::{
     env::Environment,
     http::{Http, peer::Peer},
     ranges::ByteRange,
-    s3::signature::Keyring,
+    s3::{credentials::Renewing, signature::Keyring},
     settings::Settings,
     trust_store::TrustStore,
 };
@@ -43,7 +43,7 @@ impl Scene {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let connected = S3::connect(&settings.connection, &settings.limits, http, || unreachable!());
         let mut s3 = runtime.block_on(connected).unwrap();
-        change(std::sync::Arc::get_mut(&mut s3.shared).unwrap());
+        change(Arc::get_mut(&mut s3.shared).unwrap());
         Self { peer, reader: s3.reader(runtime.handle().clone()), _runtime: runtime }
     }
 
@@ -236,9 +236,9 @@ fn a_region_is_learned_once_and_the_request_repeated() {
 
 /// New keys at every question.
 #[derive(Debug, Default)]
-struct Renewing(Mutex<u32>);
+struct New(Mutex<u32>);
 
-impl ProvideCredentials for Renewing {
+impl ProvideCredentials for New {
     fn provide_credentials<'a>(&'a self) -> Provided<'a>
     where
         Self: 'a,
@@ -253,7 +253,9 @@ impl ProvideCredentials for Renewing {
 fn expired_keys_are_replaced_and_the_request_repeated_once() {
     for code in ["ExpiredToken", "ExpiredTokenException"] {
         let expired = || refusal("400 Bad Request", code, "");
-        let keyring = Keyring::new(SharedCredentialsProvider::new(Renewing::default()));
+        let renewing = Arc::new(Renewing::new(SharedCredentialsProvider::new(New::default())));
+        let provider: Arc<dyn ProvideCredentials> = Arc::<Renewing>::clone(&renewing);
+        let keyring = Keyring::new(SharedCredentialsProvider::new(provider), Some(renewing));
         let connections = vec![vec![expired(), alpha(), expired(), expired()]];
         let mut scene = Scene::with(connections, |shared| shared.keyring = Some(keyring));
         assert_eq!(scene.get().unwrap(), b"alpha-beta");
