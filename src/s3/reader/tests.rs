@@ -253,7 +253,7 @@ impl ProvideCredentials for Renewing {
 fn expired_keys_are_replaced_and_the_request_repeated_once() {
     for code in ["ExpiredToken", "ExpiredTokenException"] {
         let expired = || refusal("400 Bad Request", code, "");
-        let keyring = Keyring::new(SharedCredentialsProvider::new(Renewing::default()));
+        let keyring = Keyring::new(SharedCredentialsProvider::new(Renewing::default()), None);
         let connections = vec![vec![expired(), alpha(), expired(), expired()]];
         let mut scene = Scene::with(connections, |shared| shared.keyring = Some(keyring));
         assert_eq!(scene.get().unwrap(), b"alpha-beta");
