@@ -557,6 +557,17 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_whose_partial_has_gone_says_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        let partial = volume.partial("p", 2 << 20).unwrap();
+        partial.begin_journal(b"begun\n").unwrap();
+        assert_eq!(volume.partial("p", 2 << 20).unwrap().read_journal(), b"begun\n");
+        fs::remove_file(volume.work().join("p.partial")).unwrap();
+        assert_eq!(volume.partial("p", 2 << 20).unwrap().read_journal(), b"");
+    }
+
+    #[test]
     fn one_process_at_a_time_works_on_a_destination() {
         let root = tempfile::tempdir().unwrap();
         let first = ModelVolume::open(root.path()).unwrap().unwrap();

@@ -40,12 +40,8 @@ const FLOORS: [(u8, &[&str]); 10] = [
 ];
 
 /// Modules of one floor that may use each other, in this direction only: (from, to).
-const NEIGHBOURS: [(&str, &str); 4] = [
-    ("transfer", "report"),
-    ("termination", "error"),
-    ("error", "cli"),
-    ("manifest_commands", "check"),
-];
+const NEIGHBOURS: [(&str, &str); 4] =
+    [("transfer", "report"), ("termination", "error"), ("error", "cli"), ("manifest_commands", "check")];
 
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, modules)| modules.contains(&module)).map(|(floor, _)| *floor)
