@@ -5,8 +5,8 @@
 # Needs root, podman, runc and busybox-static (Debian: apt-get install podman buildah runc catatonit busybox-static); fetches
 # nothing. Images, containers and volumes are kept in a directory of its own, which is removed at the end.
 #
-# What changes in a manifest: nothing. The Secrets and the ConfigMap that they name come from `serve`, which puts the endpoint,
-# the keys and the CA of its store into the ones that users copy.
+# The Pods are what users copy, to the byte, unless a scenario is about a change. The Secrets and the ConfigMap that they name
+# come from `serve`, which puts the endpoint, the keys and the CA of its store into the ones that users copy.
 #
 # With --compare VENV it also measures the image beside KServe's own initializer in the same kind of container:
 #

@@ -78,7 +78,7 @@ def check_kubernetes():
                 kubernetes_validate.validate(document, version, strict=True)
             except kubernetes_validate.ValidationError as error:
                 failed += 1
-                print(f"{name}, {document['kind']}: Kubernetes {version}: {error}")
+                print(f"{name}, {document['kind']}: Kubernetes {version}: {error.message}")
     return failed
 
 

@@ -176,7 +176,11 @@ impl ModelVolume {
             // Whatever it is, a link to somewhere else among it: the name is ours.
             fs::remove_file(&hidden).map_err(|error| write_error(&hidden, error))?;
         }
-        make_directory(&hidden).map_err(|error| write_error(&hidden, error))?;
+        match make_directory(&hidden) {
+            // Its last user has removed it this very moment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            made => made.map_err(|error| write_error(&hidden, error))?,
+        }
         let (work, lock) = match Lock::take(&hidden).map_err(|error| write_error(&hidden, error))? {
             Taken::Ours(lock) => (hidden, Some(lock)),
             Taken::Busy => return Ok(None),
@@ -316,15 +320,30 @@ impl ModelVolume {
     /// [`VolumeError::Write`] where the volume refuses.
     pub fn remove_hidden_directory(&self) -> Result<(), VolumeError> {
         let hidden = self.root.join(RESERVED);
-        match fs::remove_dir_all(&self.work) {
+        let remove = if self.is_locked() { self.empty_hidden_directory() } else { fs::remove_dir_all(&self.work) };
+        match remove {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(write_error(&self.work, error)),
             _ => {}
         }
-        if self.work != hidden {
-            // Another process, which no lock keeps out, may be at work in there; what it leaves is its own.
-            let _ = fs::remove_dir(&hidden);
+        match fs::remove_dir(&hidden) {
+            Ok(()) => Ok(()),
+            // Another process has begun to work in there; what it leaves is its own.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+            Err(error) => Err(write_error(&hidden, error)),
         }
-        Ok(())
+    }
+
+    /// The lock's file goes last: from then on whatever is in there may be another process'.
+    fn empty_hidden_directory(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.work)? {
+            let entry = entry?;
+            match entry.file_type()? {
+                _ if entry.file_name() == lock::NAME => {}
+                kind if kind.is_dir() => fs::remove_dir_all(entry.path())?,
+                _ => fs::remove_file(entry.path())?,
+            }
+        }
+        fs::remove_file(self.work.join(lock::NAME))
     }
 
     /// The destination.
@@ -587,6 +606,17 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_whose_partial_has_gone_says_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        let partial = volume.partial("p", 2 << 20).unwrap();
+        partial.begin_journal(b"begun\n").unwrap();
+        assert_eq!(volume.partial("p", 2 << 20).unwrap().read_journal(), b"begun\n");
+        fs::remove_file(volume.work().join("p.partial")).unwrap();
+        assert_eq!(volume.partial("p", 2 << 20).unwrap().read_journal(), b"");
+    }
+
+    #[test]
     fn one_process_at_a_time_works_on_a_destination() {
         let root = tempfile::tempdir().unwrap();
         let first = ModelVolume::open(root.path()).unwrap().unwrap();
@@ -598,6 +628,29 @@ mod tests {
         assert!(ModelVolume::open(root.path()).unwrap().is_none());
         drop(second);
         assert!(ModelVolume::open(root.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn whoever_comes_while_the_hidden_directory_is_removed_is_not_disturbed_and_does_not_disturb() {
+        let root = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for worker in 0..3 {
+                let root = root.path();
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        let volume =
+                            std::iter::repeat_with(|| ModelVolume::open(root).unwrap()).flatten().next().unwrap();
+                        let partial = volume.partial("p", 3).unwrap();
+                        partial.write_at(b"abc", 0).unwrap();
+                        let (whole, _) = partial.complete(None);
+                        volume.publish(&whole, &path(&format!("file-{worker}"))).unwrap();
+                        volume.remove_hidden_directory().unwrap();
+                    }
+                });
+            }
+        });
+        ModelVolume::open(root.path()).unwrap().unwrap().remove_hidden_directory().unwrap();
+        assert!(!root.path().join(RESERVED).exists());
     }
 
     #[test]

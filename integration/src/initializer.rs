@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub use rustix::process::Signal;
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
 
 /// How long a run may take unless a test says otherwise.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
@@ -89,6 +91,14 @@ impl Initializer {
     /// Adds arguments.
     pub fn args(self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         arguments.into_iter().fold(self, Self::arg)
+    }
+
+    /// Has another program start it, whose last argument is followed by the run's own command line.
+    pub fn under(mut self, program: &Path, arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let own = std::mem::replace(&mut self.program, program.to_owned());
+        let of_run = std::mem::take(&mut self.arguments);
+        self.arguments = arguments.into_iter().chain([own.into()]).chain(of_run).collect();
+        self
     }
 
     /// Sets the working directory.
@@ -252,6 +262,13 @@ impl Running {
         rustix::process::kill_process(pid, signal).expect("signal a child that was not waited for");
     }
 
+    /// A hold on the process that does not mistake another one for it.
+    pub fn hold(&self) -> ProcessHold {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+        ProcessHold(pidfd.expect("open a child that was not waited for"))
+    }
+
     /// What it wrote to stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
@@ -292,6 +309,25 @@ impl Running {
             elapsed,
             termination_message: Some(message).filter(|message| !message.is_empty()),
         }
+    }
+}
+
+/// A process, wherever it is in its life: a signal to one that has gone does nothing.
+#[derive(Debug)]
+pub struct ProcessHold(OwnedFd);
+
+impl ProcessHold {
+    /// Ends it where it stands, as `kill -9` does.
+    pub fn kill(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
+    }
+
+    /// Stops it, and returns when it stands still or has gone.
+    pub fn stop(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.0, Signal::STOP);
+        // Whoever waits for its end goes on waiting.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let _ = rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), options);
     }
 }
 

@@ -9,8 +9,9 @@
 //! 4. [`initializer`] runs the binary with an empty environment plus what the test says, and bounds its time.
 //! 5. [`connect_proxy`] leads any host name to the server, where a test needs one that does not resolve.
 //!    [`identity`] hands out temporary keys, as STS and the metadata services of pods and nodes do.
-//! 6. [`tree`] reads the destination, hidden entries and all, and compares it with the objects.
-//! 7. [`pod`] puts all of them together, for tests that are about one thing; [`scene`] for the tests of trust.
+//! 6. [`mount`] gives a test a file system of its own, or the product other files than the machine has.
+//! 7. [`tree`] reads the destination, hidden entries and all, and compares it with the objects.
+//! 8. [`pod`] puts all of them together, for tests that are about one thing; [`scene`] for the tests of trust.
 //!
 //! The harness knows the product by its command line, environment, exit code and output only: it does not link it, so
 //! every promise is tested as a user meets it. Nothing sleeps: where a test must act in the middle of something, a
@@ -26,9 +27,11 @@ pub mod connect_proxy;
 pub mod identity;
 pub mod initializer;
 pub mod measure;
+pub mod mount;
 pub mod mounted_volume;
 pub mod pki;
 pub mod pod;
 pub mod s3_server;
 pub mod scene;
+pub mod sockets;
 pub mod tree;

@@ -49,7 +49,7 @@ pub use record::{Operation, RecordedRequest};
 pub use store::Store;
 
 use connection::Wire;
-use faults::{Fault, FaultHandle, Script};
+use faults::{Allowance, Fault, FaultHandle, Gate, Script};
 use front::Front;
 use host::BaseDomain;
 use record::Log;
@@ -165,6 +165,7 @@ impl S3ServerBuilder {
             s3: service(&self.store, self.keys, &self.base_domain, &self.region, self.page_size),
             store: self.store,
             script: Script::default(),
+            allowance: Allowance::default(),
             log: Log::default(),
             base_domain: self.base_domain,
             region: self.region,
@@ -322,6 +323,14 @@ impl S3Server {
     /// Disarms every fault; what is under way goes on as it began.
     pub fn disarm_faults(&self) {
         self.shared.front.script.disarm();
+    }
+
+    /// Stops all bodies of objects at a gate once so many more bytes of them were sent (and up to a chunk per connection
+    /// beyond that).
+    pub fn hold_after(&self, bytes: u64) -> Gate {
+        let gate = Gate::new();
+        self.shared.front.allowance.set(bytes, gate.clone());
+        gate
     }
 
     /// Every request so far, in the order of arrival.

@@ -376,9 +376,9 @@ mod renewal {
     fn where_there_are_no_new_keys_the_run_ends_as_denied() {
         let (pod, _) = pod_with_expiry();
         let agent = IdentityServer::start([keys()]);
-        let outcome = in_container(&pod, &agent).env("S3_MAX_ATTEMPTS", "3").run();
+        let outcome = in_container(&pod, &agent).env("S3_MAX_FILE_CONCURRENCY", "1").run();
         outcome.assert_exit(77);
-        insta::assert_snapshot!(pod.message(&outcome), @r#"GetObject s3://models/bert/weights at https://localhost:9000 failed 3 times in [n] s: 400 ExpiredToken "The provided token has expired." (request id [id]); the session token has expired (the default AWS credential chain)"#);
+        insta::assert_snapshot!(pod.message(&outcome), @r#"GetObject s3://models/bert/weights at https://localhost:9000 failed: 400 ExpiredToken "The provided token has expired." (request id [id]); the session token has expired (the default AWS credential chain)"#);
     }
 
     #[test]

@@ -4,15 +4,15 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
-    path::{Path, PathBuf},
-    process::Command,
+    os::unix::fs::{MetadataExt as _, chown, symlink},
+    path::Path,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use storage_initializer_integration::{
     initializer::{Initializer, Profile, Signal, binary},
+    mount::Mount,
     pod::{Pod, assert_nothing_visible},
     s3_server::{
         Object, Operation,
@@ -262,7 +262,7 @@ mod volume {
     #[test]
     fn a_read_only_volume_is_refused_before_a_request_is_made() {
         let pod = pod();
-        let Some(_mount) = Tmpfs::mount(&pod.models(), "size=1m,ro") else { return };
+        let Some(_mount) = Mount::tmpfs(&pod.models(), "size=1m,ro") else { return };
         insta::assert_snapshot!(pod.refused(&pod.download("s3://models/m").run(), 74), @"/pod/models/.storage-initializer cannot be written: Read-only file system (os error 30); mount the volume without readOnly");
         assert_eq!(pod.server.requests().len(), 0);
     }
@@ -270,7 +270,7 @@ mod volume {
     #[test]
     fn a_model_that_does_not_fit_is_refused_before_its_first_byte() {
         let pod = pod();
-        let Some(_mount) = Tmpfs::mount(&pod.models(), "size=1m") else { return };
+        let Some(_mount) = Mount::tmpfs(&pod.models(), "size=1m") else { return };
         insta::assert_snapshot!(pod.refused(&pod.download("s3://models/m").run(), 74), @"the model needs 3.0 MiB, but the volume at /pod/models has 1 MiB free; enlarge the volume or its sizeLimit");
         assert_eq!(pod.server.requests_of(Operation::GetObject).len(), 0);
     }
@@ -278,7 +278,7 @@ mod volume {
     #[test]
     fn space_that_somebody_else_takes_meanwhile_ends_the_run_at_once() {
         let pod = pod();
-        let Some(_mount) = Tmpfs::mount(&pod.models(), "size=4m") else { return };
+        let Some(_mount) = Mount::tmpfs(&pod.models(), "size=4m") else { return };
         let gate = Gate::new();
         pod.server.fault(Fault::on(Operation::HeadObject, Action::Delay(Hold::Until(gate.clone()))));
         let running = pod.download("s3://models/m/sub/weights.bin").spawn();
@@ -340,37 +340,5 @@ mod volume {
         fs::write(pod.models().join("notes.txt"), "somebody's").unwrap();
         pod.download("s3://models/m").run().assert_exit(0);
         pod.tree().assert_equals(&model().bytes("notes.txt", "somebody's"));
-    }
-
-    /// A file system of its own, while it lives.
-    struct Tmpfs(PathBuf);
-
-    impl Tmpfs {
-        /// `None`, with a word about it, where this user may not mount.
-        fn mount(at: &Path, options: &str) -> Option<Self> {
-            fs::create_dir(at).unwrap();
-            let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output();
-            match mount {
-                Ok(output) if output.status.success() => {
-                    // The product's own user may write.
-                    let _ = fs::set_permissions(at, fs::Permissions::from_mode(0o755));
-                    Some(Self(at.to_owned()))
-                }
-                Ok(output) => {
-                    println!("skipped: no tmpfs can be mounted: {}", String::from_utf8_lossy(&output.stderr));
-                    None
-                }
-                Err(error) => {
-                    println!("skipped: there is no mount: {error}");
-                    None
-                }
-            }
-        }
-    }
-
-    impl Drop for Tmpfs {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg(&self.0).status();
-        }
     }
 }

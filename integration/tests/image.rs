@@ -132,13 +132,13 @@ struct Compose {
 }
 
 fn compose() -> Compose {
-    serde_saphyr::from_str(&text("docker/compose.yaml")).expect("the compose file")
+    serde_yaml_ng::from_str(&text("docker/compose.yaml")).expect("the compose file")
 }
 
 #[test]
 fn a_misspelt_field_of_the_compose_file_is_refused() {
     let misspelt = text("docker/compose.yaml").replace("depends_on:", "depend_on:");
-    assert!(serde_saphyr::from_str::<Compose>(&misspelt).is_err());
+    assert!(serde_yaml_ng::from_str::<Compose>(&misspelt).is_err());
 }
 
 #[test]

@@ -163,8 +163,10 @@ fn manifests() -> Vec<(String, Value)> {
     let mut manifests = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(&path).unwrap())
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let text = fs::read_to_string(&path).unwrap();
+        let documents: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&text)
+            .map(|document| Value::deserialize(document).unwrap_or_else(|error| panic!("{name}: {error}")))
+            .collect();
         manifests.extend(
             documents.into_iter().map(|document| {
                 (format!("{name}, {}", document["kind"].as_str().unwrap_or("without a kind")), document)

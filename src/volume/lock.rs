@@ -12,6 +12,9 @@ use std::{
 
 use rustix::fs::OFlags;
 
+/// The file's name in the hidden directory.
+pub(super) const NAME: &str = "lock";
+
 /// The lock, as long as this lives.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -30,7 +33,7 @@ pub(super) enum Taken {
 impl Lock {
     /// Tries to take the lock of a hidden directory, without waiting.
     pub(super) fn take(hidden: &Path) -> io::Result<Taken> {
-        let path = hidden.join("lock");
+        let path = hidden.join(NAME);
         let flags = OFlags::NOFOLLOW.bits() as i32;
         let file = File::options().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(&path);
         let file = match file {

@@ -34,6 +34,8 @@ pub struct Partial {
     pub(super) path: PathBuf,
     pub(super) file: File,
     journal_path: PathBuf,
+    /// Whether an earlier run had reserved all of it: whoever keeps a journal has.
+    was_reserved: bool,
     cache: Cache,
     has_journal: AtomicBool,
 }
@@ -85,11 +87,11 @@ impl Partial {
             } else if present < len_bytes && len_bytes >= RESERVE_FROM_BYTES {
                 reserve(&file, len_bytes)?;
             }
-            Ok(file)
+            Ok((file, present == len_bytes))
         };
-        let file = open().map_err(|error| write_error(&path, error))?;
+        let (file, was_reserved) = open().map_err(|error| write_error(&path, error))?;
         let journal_path = path.with_extension("journal");
-        Ok(Self { path, file, journal_path, cache, has_journal: AtomicBool::new(false) })
+        Ok(Self { path, file, journal_path, was_reserved, cache, has_journal: AtomicBool::new(false) })
     }
 
     /// Writes all of `bytes` at `offset_bytes`.
@@ -135,8 +137,12 @@ impl Partial {
         (Whole { path: self.path.clone(), has_journal: self.has_journal.load(Ordering::Relaxed) }, is_stamped)
     }
 
-    /// What an earlier run has noted beside this partial; empty where there is nothing.
+    /// What an earlier run has noted beside this partial; empty where there is nothing, or where the notes are of a partial
+    /// that has gone: somebody has removed it, or it has got its final name and the run ended there.
     pub fn read_journal(&self) -> Vec<u8> {
+        if !self.was_reserved {
+            return Vec::new();
+        }
         let mut bytes = Vec::new();
         let open = File::options().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&self.journal_path);
         // A journal that cannot be read says nothing.

@@ -15,7 +15,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -42,8 +42,8 @@ const RANGE_BYTES: u64 = 16 << 20;
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// What is written at once. The size of a write decides the size of the folios that the page cache takes, and on a virtual
-/// machine whose hypervisor takes back free blocks of 2 MiB, folios from those cost ten times as much: 256 KiB per write
-/// took 0.11 to 1.2 CPU-s per GiB, 64 KiB 0.14 to 0.19.
+/// machine whose hypervisor takes back free blocks of 2 MiB, folios from those cost ten times as much. docs/PERFORMANCE.md
+/// has the figures.
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// A run of the floor.
@@ -70,7 +70,8 @@ struct Piece {
 
 /// A file; small ones are opened only when they are written.
 enum Target {
-    Open(File),
+    /// One writer at a time: the kernel allows no more, and lets the others spin.
+    Open(Mutex<File>),
     Small(PathBuf),
 }
 
@@ -105,7 +106,7 @@ fn pieces(list: &str, destination: &Path) -> io::Result<Vec<Piece>> {
         let file = Arc::new(if size > RANGE_BYTES {
             let file = File::create(path)?;
             rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size)?;
-            Target::Open(file)
+            Target::Open(Mutex::new(file))
         } else {
             Target::Small(path)
         });
@@ -156,7 +157,7 @@ fn fetch(connection: &mut Connection, piece: &Piece, buffer: &mut [u8]) -> io::R
     let file = match &*piece.file {
         Target::Open(file) => file,
         Target::Small(path) => {
-            opened = File::create(path)?;
+            opened = Mutex::new(File::create(path)?);
             &opened
         }
     };
@@ -167,14 +168,19 @@ fn fetch(connection: &mut Connection, piece: &Piece, buffer: &mut [u8]) -> io::R
         while filled < wanted {
             filled += connection.receive(&mut buffer[filled..])?;
         }
-        for (index, part) in buffer[..wanted].chunks(WRITE_BYTES).enumerate() {
-            file.write_all_at(part, at + (index * WRITE_BYTES) as u64)?;
-        }
+        write(&file.lock().unwrap_or_else(PoisonError::into_inner), &buffer[..wanted], at)?;
         buffer.copy_within(wanted..filled, 0);
         filled -= wanted;
         at += wanted as u64;
     }
     Ok(())
+}
+
+fn write(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    let parts = bytes.chunks(WRITE_BYTES).enumerate();
+    parts
+        .map(|(index, part)| (part, at + (index * WRITE_BYTES) as u64))
+        .try_for_each(|(part, at)| file.write_all_at(part, at))
 }
 
 fn tls_config(ca: &Path) -> ClientConfig {

@@ -42,7 +42,7 @@ pub enum Action {
         /// How long.
         hold: Hold,
     },
-    /// The body comes no faster than this.
+    /// The body comes no faster than this, evenly.
     Throttle {
         /// The mean rate.
         bytes_per_second: u64,
@@ -166,6 +166,22 @@ impl Gate {
     /// Lets everything pass that waits here and that comes later.
     pub fn open(&self) {
         self.0.open.send_replace(true);
+        // Whoever waits for an arrival learns that none is of interest any more.
+        drop(self.0.reached.lock().unwrap_or_else(|poison| poison.into_inner()));
+        self.0.arrival.notify_all();
+    }
+
+    /// Blocks until a request has arrived at the gate, or somebody opens it; whether a request has. Panics after
+    /// `limit`.
+    pub fn wait_reached_or_opened(&self, limit: Duration) -> bool {
+        let reached = self.0.reached.lock().unwrap_or_else(|poison| poison.into_inner());
+        let (reached, waited) = self
+            .0
+            .arrival
+            .wait_timeout_while(reached, limit, |reached| *reached == 0 && !*self.0.open.borrow())
+            .unwrap_or_else(|poison| poison.into_inner());
+        assert!(!waited.timed_out(), "nothing reached the gate, and nobody opened it, within {limit:?}");
+        *reached > 0
     }
 
     /// Blocks until a request has arrived at the gate; panics after `limit`.
@@ -184,7 +200,7 @@ impl Gate {
         assert!(!waited.timed_out(), "{} of {count} requests reached the gate within {limit:?}", *reached);
     }
 
-    async fn pass(self) {
+    pub(crate) async fn pass(self) {
         let mut open = self.0.open.subscribe();
         *self.0.reached.lock().unwrap_or_else(|poison| poison.into_inner()) += 1;
         self.0.arrival.notify_all();
@@ -199,6 +215,31 @@ impl Hold {
             Hold::For(duration) => tokio::time::sleep(duration).await,
             Hold::Until(gate) => gate.pass().await,
         }
+    }
+}
+
+/// How many bytes of objects a server sends before it stops at a gate.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Allowance(Arc<Mutex<Option<(u64, Gate)>>>);
+
+impl Allowance {
+    pub(crate) fn set(&self, bytes: u64, gate: Gate) {
+        *self.lock() = Some((bytes, gate));
+    }
+
+    /// Takes what a chunk needs, and a little more where it is the last one; the gate where nothing is left.
+    pub(crate) fn take(&self, bytes: usize) -> Option<Gate> {
+        let mut allowance = self.lock();
+        let (left, gate) = allowance.as_mut()?;
+        if *left == 0 && !*gate.0.open.borrow() {
+            return Some(gate.clone());
+        }
+        *left = left.saturating_sub(bytes as u64);
+        None
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(u64, Gate)>> {
+        self.0.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 }
 

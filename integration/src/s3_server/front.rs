@@ -14,10 +14,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use s3s::service::S3Service;
 
 use super::connection::{Ending, Wire};
-use super::faults::{Action, ErrorReply, Script};
+use super::faults::{Action, Allowance, ErrorReply, Script};
 use super::host::BaseDomain;
 use super::operations::Ignored;
-use super::record::{Log, RecordedRequest};
+use super::record::{Log, Operation, RecordedRequest};
 use super::reply_body::{Bend, BoxError, ReplyBody};
 use super::store::Store;
 
@@ -27,6 +27,7 @@ pub(crate) struct Front {
     pub(crate) s3: S3Service,
     pub(crate) store: Store,
     pub(crate) script: Script,
+    pub(crate) allowance: Allowance,
     pub(crate) log: Log,
     pub(crate) base_domain: Option<BaseDomain>,
     pub(crate) region: Option<String>,
@@ -63,10 +64,11 @@ impl Front {
         }
         reply.status(response.status().as_u16());
         let bend = bend(action, &recorded);
+        let allowance = (recorded.operation == Operation::GetObject).then_some(self.allowance);
         let wire = self.wire;
         // The head of the reply is about to be given to the connection.
         wire.dirty();
-        Ok(response.map(|body| ReplyBody::new(body, bend, reply, wire)))
+        Ok(response.map(|body| ReplyBody::new(body, bend, allowance, reply, wire)))
     }
 
     /// What the fault script, the region check, or else `s3s` answers.

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::connection::{Ending, Wire};
-use super::faults::Hold;
+use super::faults::{Allowance, Hold};
 use super::record::Reply;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -36,6 +36,8 @@ type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct ReplyBody {
     inner: s3s::Body,
     bend: Bend,
+    /// How much may be sent in all, where this body's bytes count.
+    allowance: Option<Allowance>,
     reply: Reply,
     wire: Arc<Wire>,
     /// Bytes that were given to the connection.
@@ -47,8 +49,14 @@ pub(crate) struct ReplyBody {
 }
 
 impl ReplyBody {
-    pub(crate) fn new(inner: s3s::Body, bend: Bend, reply: Reply, wire: Arc<Wire>) -> Self {
-        Self { inner, bend, reply, wire, given: 0, held_back: None, waiting: None, began: None }
+    pub(crate) fn new(
+        inner: s3s::Body,
+        bend: Bend,
+        allowance: Option<Allowance>,
+        reply: Reply,
+        wire: Arc<Wire>,
+    ) -> Self {
+        Self { inner, bend, allowance, reply, wire, given: 0, held_back: None, waiting: None, began: None }
     }
 
     /// Before which byte the body must not go on just now.
@@ -83,6 +91,13 @@ impl ReplyBody {
             && self.given + chunk.len() as u64 > barrier
         {
             self.held_back = Some(chunk.split_off((barrier - self.given) as usize));
+        }
+        if let Bend::Throttle { bytes_per_second } = self.bend {
+            // Ten times a second, so that a trickle is one and not a flood now and then.
+            let most = usize::try_from(bytes_per_second / 10).unwrap_or(usize::MAX).max(1);
+            if chunk.len() > most {
+                self.held_back = Some(chunk.split_off(most));
+            }
         }
         if let Bend::FlipBit { at } = self.bend
             && let Some(index) = at.checked_sub(self.given).filter(|index| *index < chunk.len() as u64)
@@ -132,6 +147,16 @@ impl Body for ReplyBody {
                     },
                 },
             };
+            if let Some(gate) = self.allowance.as_ref().and_then(|allowance| allowance.take(chunk.len())) {
+                self.held_back = Some(chunk);
+                let wire = self.wire.clone();
+                // What was given before is on its way before anybody learns that the gate was reached.
+                self.waiting = Some(Box::pin(async move {
+                    std::future::poll_fn(|context| wire.poll_flushed(context)).await;
+                    gate.pass().await;
+                }));
+                continue;
+            }
             let chunk = self.give(chunk);
             self.wire.dirty();
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
