@@ -17,8 +17,8 @@ use tokio::sync::Mutex;
 /// How long before their end keys are renewed. Metadata services have new ones five minutes before.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
 
-/// A provider that has nothing newer yet, or does not answer, is not asked again before this.
-const ASK_AT_MOST_EVERY: Duration = Duration::from_secs(10);
+/// A provider that was asked in vain for newer keys is not asked again before this.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The keys of a provider, one set at a time, however many requests are signed at once.
 pub(in crate::s3) struct Renewing {
@@ -35,7 +35,8 @@ pub(in crate::s3) struct Renewing {
 #[derive(Clone)]
 struct Kept {
     keys: Keys,
-    asked_at: Instant,
+    /// When the provider had nothing newer, or did not answer.
+    asked_in_vain: Option<Instant>,
 }
 
 impl Kept {
@@ -82,23 +83,23 @@ impl Renewing {
         let is_rejected = self.is_rejected(self.issue.load(Ordering::SeqCst));
         let good = kept.clone().filter(|_| !is_rejected);
         let now = SystemTime::now();
-        let asked_at = Instant::now();
         if let Some(good) = &good {
-            let was_asked = good.lasts_until(now) && good.asked_at + ASK_AT_MOST_EVERY > asked_at;
-            if was_asked || good.lasts_until(now + RENEW_BEFORE) {
+            let was_asked = good.asked_in_vain.is_some_and(|at| at.elapsed() < ASK_AGAIN_AFTER);
+            if good.lasts_until(now + RENEW_BEFORE) || was_asked && good.lasts_until(now) {
                 return Ok(good.keys.clone());
             }
         }
         match self.provider.provide_credentials().await {
             Ok(keys) => {
-                *kept = Some(Kept { keys: keys.clone(), asked_at });
+                let is_new = good.is_none_or(|good| good.keys != keys);
+                *kept = Some(Kept { keys: keys.clone(), asked_in_vain: (!is_new).then(Instant::now) });
                 self.issue.fetch_add(1, Ordering::SeqCst);
                 Ok(keys)
             }
             // The old ones are good until their last moment.
             Err(error) => {
                 let good = good.filter(|good| good.lasts_until(now)).ok_or(error)?;
-                *kept = Some(Kept { keys: good.keys.clone(), asked_at });
+                *kept = Some(Kept { keys: good.keys.clone(), asked_in_vain: Some(Instant::now()) });
                 Ok(good.keys)
             }
         }
@@ -158,40 +159,45 @@ mod tests {
         renewing.keys().await.ok().map(|keys| keys.access_key_id().to_owned())
     }
 
-    /// As if the provider had been asked a while ago.
-    async fn age(renewing: &Renewing) {
-        if let Some(kept) = &mut *renewing.kept.lock().await {
-            kept.asked_at = Instant::now().checked_sub(ASK_AT_MOST_EVERY).unwrap();
-        }
+    /// What signs one request after the other.
+    async fn ids(renewing: &Renewing) -> [Option<String>; 3] {
+        [id(renewing).await, id(renewing).await, id(renewing).await]
+    }
+
+    fn some(ids: [&str; 3]) -> [Option<String>; 3] {
+        ids.map(|id| Some(id.to_owned()))
     }
 
     #[tokio::test]
-    async fn keys_are_asked_for_once_as_long_as_they_last() {
-        for expires_in in [None, Some(3600)] {
+    async fn keys_that_last_are_asked_for_once_and_others_anew() {
+        for (expires_in, expected) in [
+            (None, ["first", "first", "first"]),
+            (Some(3600), ["first", "first", "first"]),
+            (Some(30), ["first", "second", "second"]),
+            (Some(-30), ["first", "second", "second"]),
+        ] {
             let renewing = renewing([Some(keys("first", expires_in)), Some(keys("second", None))]);
-            assert_eq!(id(&renewing).await.as_deref(), Some("first"));
-            age(&renewing).await;
-            assert_eq!(id(&renewing).await.as_deref(), Some("first"));
+            assert_eq!(ids(&renewing).await, some(expected), "{expires_in:?}");
         }
     }
 
     #[tokio::test]
-    async fn keys_that_are_about_to_expire_are_renewed_but_not_at_every_request() {
-        let renewing = renewing([Some(keys("first", Some(30))), Some(keys("second", Some(3600)))]);
-        assert_eq!(id(&renewing).await.as_deref(), Some("first"));
-        assert_eq!(id(&renewing).await.as_deref(), Some("first"));
-        age(&renewing).await;
-        assert_eq!(id(&renewing).await.as_deref(), Some("second"));
+    async fn a_provider_without_newer_keys_is_left_alone_for_a_while() {
+        let old = keys("first", Some(30));
+        for second in [Some(old.clone()), None] {
+            let renewing = renewing([Some(old.clone()), second, Some(keys("second", None))]);
+            assert_eq!(ids(&renewing).await, some(["first", "first", "first"]));
+            if let Some(kept) = &mut *renewing.kept.lock().await {
+                kept.asked_in_vain = Instant::now().checked_sub(ASK_AGAIN_AFTER);
+            }
+            assert_eq!(id(&renewing).await.as_deref(), Some("second"));
+        }
     }
 
     #[tokio::test]
-    async fn while_nobody_has_fresh_keys_the_old_ones_serve_until_they_expire() {
-        for (expires_in, serves) in [(30, Some("first")), (-30, None)] {
-            let renewing = renewing([Some(keys("first", Some(expires_in))), None]);
-            assert_eq!(id(&renewing).await.as_deref(), Some("first"));
-            age(&renewing).await;
-            assert_eq!(id(&renewing).await.as_deref(), serves);
-        }
+    async fn keys_that_have_expired_do_not_serve_while_nobody_has_others() {
+        let renewing = renewing([Some(keys("first", Some(-30))), None]);
+        assert_eq!([id(&renewing).await, id(&renewing).await], [Some("first".to_owned()), None]);
     }
 
     #[tokio::test]
