@@ -148,7 +148,7 @@ impl Http {
         }
         let cause = innermost(error);
         if find::<NoAddress>(error).is_some() {
-            HttpError::Dns { host, cause }
+            HttpError::of_resolving(host, proxy, cause)
         } else if error.is_timeout() {
             HttpError::Timeout { host, after: self.connect_timeout }
         } else if error.is_connect() {

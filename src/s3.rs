@@ -1,6 +1,7 @@
 //! The store: list, head, get.
 //!
-//! The AWS SDK signs, parses and resolves; this module decides how a store is addressed, learns
+//! The AWS SDK lists, heads and says where a bucket is; objects' bytes come by a [`Reader`], which
+//! is ours from the signature to the socket. This module decides how a store is addressed, learns
 //! from the first reply what nobody configured (a bucket's region), tries again what may pass, and
 //! turns every failure into an [`S3Error`]. The SDK's own retries, timeouts and checksums are off:
 //! each of them has one owner, here or in `transfer`.

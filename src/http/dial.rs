@@ -151,10 +151,7 @@ impl Http {
     fn unconnected(&self, origin: &Origin, proxy: Option<&str>, failed: Failed) -> HttpError {
         let host = origin.host_and_port();
         match failed {
-            Failed::NoAddress(cause) => match proxy {
-                Some(proxy) => HttpError::ConnectByProxy { host, proxy: proxy.to_owned(), cause },
-                None => HttpError::Dns { host, cause },
-            },
+            Failed::NoAddress(cause) => HttpError::of_resolving(host, proxy.map(str::to_owned), cause),
             Failed::Io(error) => match find_tls_error(&error) {
                 Some(tls) => HttpError::of_tls(&self.trust_store, host, tls),
                 None if is_timeout(&error) => HttpError::Timeout { host, after: self.connect_timeout },

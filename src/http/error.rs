@@ -129,6 +129,14 @@ impl HttpError {
         Self::Handshake { host, explanation }
     }
 
+    /// A name without an address: the proxy's where there is one, because then no other is looked up.
+    pub(super) fn of_resolving(host: String, proxy: Option<String>, cause: String) -> Self {
+        match proxy {
+            Some(proxy) => Self::ConnectByProxy { host, proxy, cause: format!("its name cannot be resolved: {cause}") },
+            None => Self::Dns { host, cause },
+        }
+    }
+
     /// No connection, because of the proxy where there is one.
     pub(super) fn of_connecting(host: String, proxy: Option<String>, cause: String) -> Self {
         match proxy {

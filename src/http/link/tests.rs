@@ -201,33 +201,150 @@ fn a_port_without_a_listener_is_named_with_the_systems_words() {
     assert!(error.starts_with(&expected), "{error}");
 }
 
+mod tls {
+    use std::sync::Arc;
+
+    use rustls::{HandshakeKind, ServerConfig, SupportedProtocolVersion, pki_types::PrivateKeyDer, version};
+
+    use super::*;
+
+    pub(super) type OverTls<S> = rustls::StreamOwned<rustls::ServerConnection, S>;
+
+    pub(super) fn over<S: Read + Write>(below: S, config: &Arc<ServerConfig>) -> OverTls<S> {
+        rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(config)).unwrap(), below)
+    }
+
+    pub(super) fn identity(versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+        config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap().into()
+    }
+
+    fn origin(port: u16) -> Origin {
+        Origin::of(&format!("https://localhost:{port}").parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn brings_every_byte_whatever_the_size_of_the_buffer() {
+        // Longer than the receive buffer, and no multiple of a record.
+        let body: String = (0..300_001_u32).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
+        for version in [&version::TLS12, &version::TLS13] {
+            let config = identity(&[version]);
+            let answer = answer(&format!("Content-Length: {}\r\n", body.len()), &body);
+            let peer = Peer::start(vec![vec![answer; 3]], move |stream| over(stream, &config));
+            let (origin, mut link) = (origin(peer.port), http(&[]).link());
+            for buffer_bytes in [1000, 16 * 1024, 1 << 20] {
+                link.ask(&origin, &request(&origin)).unwrap();
+                let mut buffer = vec![0; buffer_bytes];
+                let mut received = Vec::new();
+                loop {
+                    match link.read(&mut buffer).unwrap() {
+                        Received::Bytes(count) => received.extend_from_slice(&buffer[..count]),
+                        Received::Nothing => {}
+                        Received::End => break,
+                    }
+                }
+                assert!(received == body.as_bytes(), "{version:?} {buffer_bytes}");
+            }
+            assert_eq!(peer.requests().len(), 3, "all on one connection");
+        }
+    }
+
+    #[test]
+    fn is_resumed_by_the_next_connection() {
+        let config = identity(&[&version::TLS13]);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = origin(listener.local_addr().unwrap().port());
+        let serving = std::thread::spawn(move || {
+            std::array::from_fn::<_, 2, _>(|_| {
+                let mut stream = over(listener.accept().unwrap().0, &config);
+                read_head(&mut stream);
+                stream.write_all(&alpha()).unwrap();
+                stream.conn.handshake_kind()
+            })
+        });
+        let client = http(&[]);
+        for _ in 0..2 {
+            assert_eq!(ask(&mut client.link(), &origin).1.unwrap(), b"alpha-beta");
+        }
+        assert_eq!(serving.join().unwrap()[1], Some(HandshakeKind::Resumed));
+    }
+
+    #[test]
+    fn with_a_stranger_is_refused_with_an_explanation() {
+        let config = identity(&[&version::TLS13]);
+        let peer = Peer::start(vec![vec![alpha()]], move |stream| over(stream, &config));
+        let origin = origin(peer.port);
+        let error = http(&[("S3_VERIFY_SSL", "1")]).link().ask(&origin, &request(&origin)).unwrap_err().to_string();
+        let expected = format!("TLS with localhost:{} refused: the server presented ", peer.port);
+        assert!(error.starts_with(&expected), "{error}");
+        peer.requests();
+    }
+
+    #[test]
+    fn that_cannot_be_agreed_on_is_explained() {
+        let old = identity(&[&version::TLS12]);
+        let mut unspeakable = ServerConfig::clone(&old);
+        unspeakable.alpn_protocols = vec![b"h2".to_vec()];
+        let unspeakable = Arc::new(unspeakable);
+        let peer = Peer::start(vec![vec![alpha()]], move |stream| over(stream, &unspeakable));
+        let origin = origin(peer.port);
+        let error = http(&[]).link().ask(&origin, &request(&origin)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("TLS with localhost:{} failed: ", peer.port)), "{error}");
+        peer.requests();
+    }
+
+    #[test]
+    fn on_a_port_that_speaks_plain_http_or_hangs_up_is_explained() {
+        let answers = [
+            (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "the server speaks plain HTTP on this port"),
+            (b"", "tls handshake eof"),
+        ];
+        for (bytes, words) in answers {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let origin = origin(listener.local_addr().unwrap().port());
+            let serving = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                // What the client says first is read, or closing would reset the connection.
+                let mut hello = [0; 5];
+                stream.read_exact(&mut hello).unwrap();
+                let length = usize::from(u16::from_be_bytes([hello[3], hello[4]]));
+                stream.read_exact(&mut vec![0; length]).unwrap();
+                stream.write_all(bytes).unwrap();
+            });
+            let error = http(&[]).link().ask(&origin, &request(&origin)).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            serving.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn that_is_cut_off_is_no_end_of_a_body() {
+        let config = identity(&[&version::TLS13]);
+        // The stream is dropped without close_notify, as if somebody had cut it.
+        let peer = Peer::start(vec![vec![answer("", "alpha-beta")]], move |stream| over(stream, &config));
+        let (origin, mut link) = (origin(peer.port), http(&[]).link());
+        let (_, body) = ask(&mut link, &origin);
+        assert_eq!(body.unwrap_err().to_string(), "end of file without TLS close_notify");
+        peer.requests();
+    }
+}
+
 mod a_proxy {
     use std::sync::Arc;
 
-    use rustls::pki_types::PrivateKeyDer;
-
-    use super::*;
+    use super::{
+        tls::{OverTls, identity, over},
+        *,
+    };
 
     fn http_by(proxy: &str) -> Http {
         let mut http = http(&[]);
         http.proxies = Matcher::builder().all(proxy.to_owned()).build().into();
         http
-    }
-
-    fn identity() -> Arc<rustls::ServerConfig> {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config =
-            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap().into()
-    }
-
-    type OverTls<S> = rustls::StreamOwned<rustls::ServerConnection, S>;
-
-    fn over_tls<S: Read + Write>(below: S, config: &Arc<rustls::ServerConfig>) -> OverTls<S> {
-        rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(config)).unwrap(), below)
     }
 
     /// Leads one `CONNECT` to what follows on the same stream, which is TLS.
@@ -237,7 +354,7 @@ mod a_proxy {
         assert!(head.contains("proxy-authorization: Basic bWU6aHVudGVyMg==\r\n"), "{head}");
         stream.write_all(b"HTTP/1.1 200 Connection Established\r\nVia: a\r\n\r\n").unwrap();
         stream.flush().unwrap();
-        over_tls(stream, config)
+        over(stream, config)
     }
 
     fn store(scheme: &str) -> Origin {
@@ -259,7 +376,7 @@ mod a_proxy {
 
     #[test]
     fn leads_https_through_a_tunnel() {
-        let config = identity();
+        let config = identity(rustls::ALL_VERSIONS);
         let peer = Peer::start(vec![vec![alpha(), alpha()]], move |stream| led(stream, &config));
         let mut link = http_by(&format!("http://me:hunter2@127.0.0.1:{}", peer.port)).link();
         for _ in 0..2 {
@@ -272,8 +389,8 @@ mod a_proxy {
 
     #[test]
     fn that_is_reached_by_tls_itself_leads_tls_within_tls() {
-        let config = identity();
-        let peer = Peer::start(vec![vec![alpha(), alpha()]], move |stream| led(over_tls(stream, &config), &config));
+        let config = identity(rustls::ALL_VERSIONS);
+        let peer = Peer::start(vec![vec![alpha(), alpha()]], move |stream| led(over(stream, &config), &config));
         let mut link = http_by(&format!("https://me:hunter2@localhost:{}", peer.port)).link();
         for _ in 0..2 {
             assert_eq!(ask(&mut link, &store("https")).1.unwrap(), b"alpha-beta");
