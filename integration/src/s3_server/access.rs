@@ -164,7 +164,7 @@ impl S3Access for Permissions {
         let may_list = identity.map_or(anonymous, |identity| identity.list);
         let version = versioned(context.uri().query());
         let allowed = match (context.s3_op().name(), identity) {
-            ("HeadBucket" | "ListObjectsV2", _) => may_list,
+            ("HeadBucket" | "ListObjects" | "ListObjectsV2", _) => may_list,
             ("PutObject", Some(identity)) => identity.put,
             ("GetObject" | "HeadObject" | "GetObjectAttributes", None) => anonymous,
             ("GetObject" | "HeadObject" | "GetObjectAttributes", Some(identity)) => {
