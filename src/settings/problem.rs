@@ -83,6 +83,16 @@ pub enum Problem {
         /// Where the endpoint was read.
         origin: Origin,
     },
+    /// Amazon's transfer acceleration, and an endpoint that is not Amazon's.
+    #[error(
+        "{accelerate}: transfer acceleration is Amazon's alone, and {endpoint} names another endpoint; remove one of the two"
+    )]
+    Accelerate {
+        /// Where the flag was read.
+        accelerate: Origin,
+        /// Where the endpoint was read.
+        endpoint: Origin,
+    },
     /// A storage path without a bucket.
     #[error(
         "env STORAGE_PATH names a path, but no bucket is set; add \"bucket\" or \"default_bucket\" to the storage-config entry, or set env AWS_S3_BUCKET or STORAGE_URI"

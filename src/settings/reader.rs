@@ -183,9 +183,11 @@ impl<'a> Reader<'a> {
     fn connection(&mut self) -> (Connection, Option<Sourced<String>>) {
         let (endpoint, bucket_in_host, region_in_host) = self.endpoint();
         let region = self.text(named(&["AWS_REGION", "AWS_DEFAULT_REGION"], Field::Region)).or(region_in_host);
+        let accelerate = self.flag(variable(&["S3_USE_ACCELERATE"]), false);
+        let endpoint = endpoint.filter(|endpoint| self.is_beside(&accelerate, endpoint));
         let connection = Connection {
             addressing: self.addressing(endpoint.as_ref()),
-            accelerate: self.flag(variable(&["S3_USE_ACCELERATE"]), false),
+            accelerate,
             credentials: self.credentials(),
             sts_endpoint: self.environment.value("AWS_ENDPOINT_URL_STS").map(str::to_owned),
             web_identity: self.web_identity(),
@@ -194,6 +196,19 @@ impl<'a> Reader<'a> {
             region,
         };
         (connection, bucket_in_host)
+    }
+
+    /// Acceleration has a host of its own, for buckets of every region: a region's endpoint makes way for it, any other
+    /// one is a contradiction.
+    fn is_beside(&mut self, accelerate: &Sourced<bool>, endpoint: &Sourced<Endpoint>) -> bool {
+        if !accelerate.value {
+            return true;
+        }
+        if !endpoint.value.is_aws_region() {
+            let (accelerate, endpoint) = (accelerate.origin.clone(), endpoint.origin.clone());
+            self.problems.push(Problem::Accelerate { accelerate, endpoint });
+        }
+        false
     }
 
     #[allow(clippy::type_complexity, reason = "three optional findings of one text")]

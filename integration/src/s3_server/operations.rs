@@ -44,6 +44,34 @@ impl S3 for Operations {
         Ok(S3Response::new(HeadBucketOutput { bucket_region: self.region.clone(), ..Default::default() }))
     }
 
+    /// The first version of the listing, which KServe's package asks for: the same pages, continued by a key.
+    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+        let newer = request.map_input(|input| ListObjectsV2Input {
+            bucket: input.bucket,
+            delimiter: input.delimiter,
+            encoding_type: input.encoding_type,
+            max_keys: input.max_keys,
+            prefix: input.prefix,
+            start_after: input.marker,
+            ..Default::default()
+        });
+        let page = self.list_objects_v2(newer).await?.output;
+        let last = page.contents.as_ref().and_then(|contents| contents.last()?.key.clone());
+        Ok(S3Response::new(ListObjectsOutput {
+            common_prefixes: page.common_prefixes,
+            contents: page.contents,
+            delimiter: page.delimiter,
+            encoding_type: page.encoding_type,
+            is_truncated: page.is_truncated,
+            marker: page.start_after,
+            max_keys: page.max_keys,
+            name: page.name,
+            next_marker: last.filter(|_| page.is_truncated == Some(true)),
+            prefix: page.prefix,
+            ..Default::default()
+        }))
+    }
+
     async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
