@@ -30,6 +30,10 @@ quickstart:
 bench *options:
     cargo run --quiet --release --package storage-initializer-integration --bin bench -- {{options}}
 
+# Runs with random faults and kills, from a seed that it prints: `just soak 500 SEED` is the same again.
+soak runs="500" seed="" episode="":
+    cargo run --quiet --package storage-initializer-integration --bin soak -- {{runs}} {{seed}} {{episode}}
+
 # What changed in the snapshots of messages, one by one.
 review:
     cargo insta review

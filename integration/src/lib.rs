@@ -31,5 +31,6 @@ pub mod pki;
 pub mod pod;
 pub mod s3_server;
 pub mod scene;
+pub mod soak;
 pub mod sockets;
 pub mod tree;
