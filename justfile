@@ -37,6 +37,7 @@ profile case="tls-2x64":
     mkdir -p target/profile
     STORAGE_INITIALIZER_BIN=target/profiling/storage-initializer cargo run --quiet --release --package storage-initializer-integration --bin bench -- --case {{case}} --callgrind target/profile/{{case}}.out
     callgrind_annotate target/profile/{{case}}.out | head -n 60
+
 # The image, by whichever engine is here; it pulls the Rust image. docker/README.md has the other ways.
 image:
     $(command -v docker || command -v podman) build --file docker/Dockerfile --tag storage-initializer:0.1.0 .
@@ -55,6 +56,10 @@ sbom:
 schemas:
     python3 -m venv target/schemas && target/schemas/bin/pip install --quiet kubernetes-validate==1.37.0
     target/schemas/bin/python integration/schemas.py
+
+# Runs with random faults and kills, from a seed that it prints: `just soak 500 SEED` is the same again.
+soak runs="500" seed="" episode="":
+    cargo run --quiet --package storage-initializer-integration --bin soak -- {{runs}} {{seed}} {{episode}}
 
 # What changed in the snapshots of messages, one by one.
 review:

@@ -317,14 +317,13 @@ impl Running {
 pub struct ProcessHold(OwnedFd);
 
 impl ProcessHold {
-    /// Ends it where it stands, as `kill -9` does.
-    pub fn kill(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = rustix::process::pidfd_send_signal(&self.0, signal);
     }
 
-    /// Stops it, and returns when it stands still or has gone.
-    pub fn stop(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.0, Signal::STOP);
+    /// After a SIGSTOP: returns when it stands still or has gone.
+    pub fn wait_stopped(&self) {
         // Whoever waits for its end goes on waiting.
         let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let _ = rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), options);

@@ -7,7 +7,8 @@
 //!    replace and remove objects, strike with faults at the byte it means, and count what was asked and sent.
 //! 3. [`mounted_volume`] lays out the ConfigMap and the Secret as the kubelet does, symlinks and all.
 //! 4. [`initializer`] runs the binary with an empty environment plus what the test says, and bounds its time.
-//! 5. [`connect_proxy`] leads any host name to the server, where a test needs one that does not resolve.
+//! 5. [`connect_proxy`] leads any host name to the server, where a test needs one that does not resolve; [`door`] is a
+//!    port that is not always open.
 //!    [`identity`] hands out temporary keys, as STS and the metadata services of pods and nodes do.
 //! 6. [`mount`] gives a test a file system of its own, or the product other files than the machine has.
 //! 7. [`tree`] reads the destination, hidden entries and all, and compares it with the objects.
@@ -24,6 +25,7 @@
 
 pub mod bench;
 pub mod connect_proxy;
+pub mod door;
 pub mod identity;
 pub mod initializer;
 pub mod measure;
@@ -33,5 +35,6 @@ pub mod pki;
 pub mod pod;
 pub mod s3_server;
 pub mod scene;
+pub mod soak;
 pub mod sockets;
 pub mod tree;

@@ -34,8 +34,9 @@ const MODEL_BYTES: u64 = LARGE_BYTES + SMALL_BYTES + 2;
 /// What a killed process loses of each connection's work at most; written in docs/SEMANTICS.md.
 const EXTENT_BYTES: u64 = 4 << 20;
 
+/// All of them are as old as each other: of two uploads in one second, nothing but the ETag tells which it is.
 fn object(seed: u64, size_bytes: u64) -> Object {
-    Object::pattern(seed, size_bytes).checksum(Checksum::Crc64Nvme)
+    Object::pattern(seed, size_bytes).checksum(Checksum::Crc64Nvme).modified(1_700_000_000)
 }
 
 /// A store without TLS: what is shown here does not depend on it, and a test run has better uses for the time.

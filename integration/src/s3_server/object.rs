@@ -180,6 +180,7 @@ pub struct Object {
     composite: bool,
     part_bytes: Option<u64>,
     etag: Option<String>,
+    modified_seconds: Option<i64>,
 }
 
 impl Object {
@@ -211,7 +212,7 @@ impl Object {
 
     /// An object with this content.
     pub fn new(data: ObjectData) -> Self {
-        Self { data, checksum: None, composite: false, part_bytes: None, etag: None }
+        Self { data, checksum: None, composite: false, part_bytes: None, etag: None, modified_seconds: None }
     }
 
     /// Gives it a checksum of the whole content (of the parts, for SHA-256 of a multipart object).
@@ -236,6 +237,12 @@ impl Object {
     /// Replaces the ETag (without its quotes; a multipart object's still gets its `-N`).
     pub fn etag(mut self, etag: &str) -> Self {
         self.etag = Some(etag.to_owned());
+        self
+    }
+
+    /// Sets when it was last modified, in seconds after the epoch; without it, that is when it is put.
+    pub fn modified(mut self, seconds: i64) -> Self {
+        self.modified_seconds = Some(seconds);
         self
     }
 
@@ -271,7 +278,7 @@ impl Object {
         };
         let checksum =
             self.checksum.map(|algorithm| StoredChecksum::compute(algorithm, self.composite, &self.data, &parts));
-        Digested { data: self.data, etag, checksum, parts }
+        Digested { data: self.data, etag, checksum, parts, modified_seconds: self.modified_seconds }
     }
 }
 
@@ -292,6 +299,8 @@ pub(crate) struct Digested {
     pub(crate) checksum: Option<StoredChecksum>,
     /// Empty for an object that was not uploaded in parts.
     pub(crate) parts: Vec<Range<u64>>,
+    /// Where it is not the time of the upload.
+    pub(crate) modified_seconds: Option<i64>,
 }
 
 /// A checksum as replies carry it.

@@ -99,7 +99,10 @@ impl Store {
         if id.is_none() {
             versions.clear();
         }
-        versions.push(Arc::new(Version { id: id.clone(), last_modified: OffsetDateTime::now_utc(), object }));
+        let modified = object.as_ref().and_then(|object| object.modified_seconds);
+        let last_modified = modified.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+        let last_modified = last_modified.unwrap_or_else(OffsetDateTime::now_utc);
+        versions.push(Arc::new(Version { id: id.clone(), last_modified, object }));
         Ok(id)
     }
 
