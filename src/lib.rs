@@ -96,6 +96,7 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
         }
     };
     drop(shown);
+    confirm(&volumes, &files)?;
     for volume in &volumes {
         volume.remove_hidden_directory()?;
     }
@@ -113,6 +114,15 @@ async fn plan_and_transfer(settings: &Settings, store: &S3, transfer: Transfer) 
     transfer.accept(&plan.files)?;
     transfer.add(plan.files.get(plan.announced..).unwrap_or_default().to_vec())?;
     Ok(transfer.finish().await?)
+}
+
+/// Success means that every file is in its place, whatever somebody else has done there meanwhile.
+fn confirm(volumes: &[Arc<ModelVolume>], files: &[FileReport]) -> Result<(), VolumeError> {
+    for volume in volumes {
+        let here = files.iter().filter(|file| file.destination == volume.root());
+        here.into_iter().try_for_each(|file| volume.confirm(&file.path, file.bytes))?;
+    }
+    Ok(())
 }
 
 /// The volume comes first: it is the cheapest thing to find wrong.
