@@ -83,27 +83,42 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
         tracing::warn!("{warning}");
     }
     let volumes = open_volumes(settings).await?;
-    let trust_store = read_trust(settings)?;
-    log_trust(&trust_store);
-    let store = connect(settings, trust_store).await?;
-    let transfer = Transfer::start(&store, volumes.clone(), &settings.limits, Arc::clone(&progress))?;
-    let shown = terminal.show(Arc::clone(&progress));
-    let files = match plan_and_transfer(settings, &store, transfer).await {
+    let files = match download(settings, terminal, &volumes, Arc::clone(&progress)).await {
         Ok(files) => files,
         Err(error) => {
-            if error.is_about_the_model() {
-                // The next run can do no better with what is half done; the bucket has to change first.
-                volumes.iter().for_each(|volume| drop(volume.remove_hidden_directory()));
+            for volume in &volumes {
+                if error.is_about_the_model() {
+                    // The next run can do no better with what is half done; the bucket has to change first.
+                    let _ = volume.remove_hidden_directory();
+                } else {
+                    volume.leave();
+                }
             }
             return Err(error);
         }
     };
-    drop(shown);
     for volume in &volumes {
         volume.remove_hidden_directory()?;
     }
     let findings = check_model(settings, &files)?;
     Ok(Report { files, findings, elapsed: started.elapsed(), retries: progress.snapshot().retries })
+}
+
+/// From the settings to files in their places.
+async fn download(
+    settings: &Settings,
+    terminal: &Terminal,
+    volumes: &[Arc<ModelVolume>],
+    progress: Arc<Progress>,
+) -> Result<Vec<FileReport>, Error> {
+    let trust_store = read_trust(settings)?;
+    log_trust(&trust_store);
+    let store = connect(settings, trust_store).await?;
+    let transfer = Transfer::start(&store, volumes.to_vec(), &settings.limits, Arc::clone(&progress))?;
+    let _shown = terminal.show(progress);
+    let files = plan_and_transfer(settings, &store, transfer).await?;
+    confirm(volumes, &files)?;
+    Ok(files)
 }
 
 /// Whether what is on the volume looks like a model.
@@ -137,6 +152,15 @@ async fn plan_and_transfer(settings: &Settings, store: &S3, transfer: Transfer) 
     transfer.accept(&plan)?;
     transfer.add(plan.files.get(plan.announced..).unwrap_or_default().to_vec())?;
     Ok(transfer.finish(&plan).await?)
+}
+
+/// Success means that every file is in its place, whatever somebody else has done there meanwhile.
+fn confirm(volumes: &[Arc<ModelVolume>], files: &[FileReport]) -> Result<(), VolumeError> {
+    for volume in volumes {
+        let here = files.iter().filter(|file| file.destination == volume.root());
+        here.into_iter().try_for_each(|file| volume.confirm(&file.path, file.bytes))?;
+    }
+    Ok(())
 }
 
 /// The volume comes first: it is the cheapest thing to find wrong.

@@ -15,10 +15,11 @@
 //! A file that is whole has a [`Stamp`]: its modification time tells which object it is.
 //!
 //! Nothing below the destination is followed out of it: a symbolic link in the way of a file is
-//! refused. The destination itself may be one; the operator put it there.
+//! refused, whenever it comes there. The destination itself may be one; the operator put it there.
 //!
 //! This module knows nothing of S3. When to write what is decided in `transfer`.
 
+mod directory;
 mod lock;
 mod partial;
 mod space;
@@ -28,12 +29,12 @@ use std::{
     collections::HashSet,
     fs::{self, File, Permissions},
     io::{self, Read as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -73,8 +74,8 @@ pub struct ModelVolume {
     lock: Option<Lock>,
     /// Whether written bytes may stay in the page cache.
     cache: AtomicBool,
-    /// Directories that are known to be there, and to be no links.
-    directories: RwLock<HashSet<PathBuf>>,
+    /// The destination itself, whatever its name leads to later.
+    directory: OwnedFd,
 }
 
 /// What the volume refused.
@@ -129,6 +130,9 @@ pub enum VolumeError {
     /// A directory where a file belongs.
     #[error("{} is a directory, where the model needs a file; remove it", .0.display())]
     IsADirectory(PathBuf),
+    /// A file that was in its place is not there any more.
+    #[error("{} was in its place, and is not any more; nobody else may write there while the model is downloaded", .0.display())]
+    Vanished(PathBuf),
 }
 
 /// An error of the system with what can be done about it.
@@ -147,6 +151,7 @@ impl Refused {
             io::ErrorKind::ReadOnlyFilesystem => "; mount the volume without readOnly",
             io::ErrorKind::StorageFull => "; enlarge the volume or its sizeLimit",
             io::ErrorKind::QuotaExceeded => "; raise the volume's quota",
+            io::ErrorKind::NotFound => "; it has vanished: nobody else may write there while the model is downloaded",
             _ => "",
         }
     }
@@ -184,14 +189,18 @@ impl ModelVolume {
         let (work, lock) = match Lock::take(&hidden).map_err(|error| write_error(&hidden, error))? {
             Taken::Ours(lock) => (hidden, Some(lock)),
             Taken::Busy => return Ok(None),
-            Taken::Unsupported => (private_directory(&hidden)?, None),
+            Taken::Unsupported => {
+                // The file that could not be locked is of no use to anybody.
+                remove_if_there(&hidden.join(lock::NAME))?;
+                (private_directory(&hidden)?, None)
+            }
         };
         Ok(Some(Self {
             root: root.to_owned(),
             work,
             lock,
             cache: AtomicBool::new(true),
-            directories: RwLock::default(),
+            directory: directory::open_root(root).map_err(|error| write_error(root, error))?,
         }))
     }
 
@@ -281,9 +290,11 @@ impl ModelVolume {
     /// [`VolumeError`] where something is in the way or the volume refuses.
     pub fn publish(&self, whole: &Whole, to: &RelativePath) -> Result<(), VolumeError> {
         let target = to.join_to(&self.root);
-        self.prepare_parents(to)?;
-        check_final_name(&target)?;
-        fs::rename(&whole.path, &target).map_err(|error| write_error(&target, error))?;
+        let parent = self.open_parent(to)?;
+        directory::rename_into(&whole.path, &parent, to.file_name()).map_err(|error| match error.kind() {
+            io::ErrorKind::IsADirectory => VolumeError::IsADirectory(target),
+            _ => write_error(&target, error),
+        })?;
         whole.remove_journal().map_err(|error| write_error(&whole.path, error))
     }
 
@@ -333,6 +344,15 @@ impl ModelVolume {
         }
     }
 
+    /// The run ends early. What a later one can go on with stays; a hidden directory with nothing in it does not.
+    pub fn leave(&self) {
+        let is_of_use = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != lock::NAME);
+        if fs::read_dir(&self.work).is_ok_and(|mut entries| !entries.any(is_of_use)) {
+            // The run's own error is the one to tell.
+            let _ = self.remove_hidden_directory();
+        }
+    }
+
     /// The lock's file goes last: from then on whatever is in there may be another process'.
     fn empty_hidden_directory(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.work)? {
@@ -356,21 +376,34 @@ impl ModelVolume {
         &self.work
     }
 
-    /// Makes the directories above a file, each looked at once in a run.
-    fn prepare_parents(&self, file: &RelativePath) -> Result<(), VolumeError> {
-        let Some(parent) = parents(&self.root, file).last() else { return Ok(()) };
-        let is_known = |directories: &HashSet<PathBuf>| directories.contains(&parent);
-        if is_known(&self.directories.read().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(());
-        }
+    /// Opens the directory above a file, and makes those that are missing. Each is looked for in the one before it, and
+    /// no link is followed: whatever takes a directory's place meanwhile, no file gets outside.
+    fn open_parent(&self, file: &RelativePath) -> Result<OwnedFd, VolumeError> {
+        let refused =
+            |path: &Path, error| VolumeError::Directory { path: path.to_owned(), source: io::Error::into(error) };
+        let mut directory = self.directory.try_clone().map_err(|error| refused(&self.root, error))?;
         for path in parents(&self.root, file) {
-            if find_directory(&path)?.is_none() {
-                let made = make_directory(&path);
-                made.map_err(|source| VolumeError::Directory { path, source: source.into() })?;
-            }
+            directory = match directory::enter(&directory, &path) {
+                Ok(entered) => entered,
+                Err(error) => {
+                    find_directory(&path)?;
+                    return Err(refused(&path, error));
+                }
+            };
         }
-        self.directories.write().unwrap_or_else(PoisonError::into_inner).insert(parent);
-        Ok(())
+        Ok(directory)
+    }
+
+    /// A file that was given its final name, or had it, is still there.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Vanished`] where it is not.
+    pub fn confirm(&self, path: &RelativePath, len_bytes: u64) -> Result<(), VolumeError> {
+        match self.presence(path, len_bytes, None) {
+            Presence::Current | Presence::Unknown => Ok(()),
+            Presence::Absent => Err(VolumeError::Vanished(path.join_to(&self.root))),
+        }
     }
 }
 

@@ -130,25 +130,6 @@ impl S3 for Operations {
         }))
     }
 
-    /// The listing before version 2, which the downloads of others still ask for: the marker is the last key of a page.
-    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
-        let page = self.list_objects_v2(request.map_input(Into::into)).await?.output;
-        let last = page.contents.as_ref().and_then(|contents| contents.last()).and_then(|object| object.key.clone());
-        let is_truncated = page.is_truncated;
-        Ok(S3Response::new(ListObjectsOutput {
-            next_marker: last.filter(|_| is_truncated == Some(true) && page.delimiter.is_some()),
-            is_truncated,
-            contents: page.contents,
-            common_prefixes: page.common_prefixes,
-            delimiter: page.delimiter,
-            encoding_type: page.encoding_type,
-            max_keys: page.max_keys,
-            name: page.name,
-            prefix: page.prefix,
-            ..Default::default()
-        }))
-    }
-
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = request.input;
         let read = Read {
