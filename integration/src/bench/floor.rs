@@ -1,7 +1,7 @@
 //! The floor: what no client can be below that does the same work on the same machine.
 //!
 //! A few threads, each with one blocking connection, take ranges of 16 MiB in turn. Each receives 256 KiB per system call,
-//! decrypts the records from there straight into the buffer that is written (no other copy is made), and writes 64 KiB at a
+//! decrypts the records from there straight into the buffer that is written (no other copy is made), and writes 32 KiB at a
 //! time at their place in a file whose blocks are allocated before. It lists nothing, signs nothing, checks nothing and
 //! retries nothing: the list of objects comes as a file.
 
@@ -44,7 +44,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// What is written at once. The size of a write decides the size of the folios that the page cache takes, and on a virtual
 /// machine whose hypervisor takes back free blocks of 2 MiB, folios from those cost ten times as much. docs/PERFORMANCE.md
 /// has the figures.
-const WRITE_BYTES: usize = 64 * 1024;
+const WRITE_BYTES: usize = 32 * 1024;
 
 /// A run of the floor.
 pub(super) fn command(case: &Case, endpoint: &str, ca: &Path, scratch: &Path, destination: &Path) -> Measured {
