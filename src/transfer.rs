@@ -116,6 +116,8 @@ pub struct Transfer {
     concurrency: Concurrency,
     /// What each destination had room for before the first byte, and what is needed of it.
     needs: Mutex<Vec<(FreeSpace, u64)>>,
+    /// What waits for the plan, because earlier runs' partials are where its bytes will be; `None` once it is accepted.
+    deferred: Mutex<Option<Vec<Start>>>,
 }
 
 #[derive(Debug)]
@@ -183,7 +185,7 @@ impl Transfer {
             reports: Mutex::default(),
             has_said_unstamped: AtomicBool::new(false),
         });
-        Ok(Self { engine, concurrency, needs: Mutex::new(needs) })
+        Ok(Self { engine, concurrency, needs: Mutex::new(needs), deferred: Mutex::new(Some(Vec::new())) })
     }
 
     /// Adds files of the plan. What is whole and unchanged is not fetched.
@@ -217,11 +219,20 @@ impl Transfer {
         if engine.memory_limit.is_some_and(|limit| needed > limit / 2) {
             engine.volumes.iter().for_each(|volume| volume.spare_the_page_cache());
         }
+        let is_short = needs.iter().any(|(space, bytes)| space.is_short_of(*bytes));
+        match &mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(deferred) if is_short => deferred.extend(starts),
+            Some(_) | None => return self.begin(starts),
+        }
+        Ok(())
+    }
+
+    fn begin(&self, starts: Vec<Start>) -> Result<(), TransferError> {
         // A thread that would find nothing to do is not worth starting.
         let requests = starts.iter().map(|start| start.size_bytes.div_ceil(LEAST_RANGE_BYTES).max(1));
         let requests = usize::try_from(requests.sum::<u64>()).unwrap_or(usize::MAX);
-        engine.queue.add(starts);
-        engine.have_workers(requests.min(self.concurrency.few))
+        self.engine.queue.add(starts);
+        self.engine.have_workers(requests.min(self.concurrency.few))
     }
 
     /// The plan is complete and possible: earlier runs' partials that it does not name are removed, and files get their
@@ -235,6 +246,8 @@ impl Transfer {
             let names = files.iter().filter(|file| file.destination == destination);
             volume.remove_partials_except(&names.map(|file| partial_name(file)).collect())?;
         }
+        let deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.begin(deferred.unwrap_or_default())?;
         self.engine.gate.open()?;
         Ok(())
     }
