@@ -65,7 +65,7 @@ soak runs="500" seed="" episode="":
 review:
     cargo insta review
 
-# Mutates CA bundles for ten minutes; needs cargo-fuzz and a nightly toolchain.
+# Mutates CA bundles (or `just fuzz journal`, `just fuzz keys`) for ten minutes; needs cargo-fuzz and a nightly toolchain.
 fuzz target="ca_bundle" seconds="600":
-    mkdir -p fuzz/target/corpus
-    cargo +nightly fuzz run {{target}} fuzz/target/corpus fuzz/corpus/{{target}} -- -dict=fuzz/{{target}}.dict -max_len=8192 -max_total_time={{seconds}}
+    mkdir -p fuzz/target/corpus/{{target}}
+    cargo +nightly fuzz run {{target}} fuzz/target/corpus/{{target}} fuzz/corpus/{{target}} -- -dict=fuzz/{{target}}.dict -max_len=8192 -max_total_time={{seconds}}

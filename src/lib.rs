@@ -83,7 +83,8 @@ pub async fn run(settings: &Settings, terminal: &Terminal, progress: Arc<Progres
         tracing::warn!("{warning}");
     }
     let volumes = open_volumes(settings).await?;
-    let files = match download(settings, terminal, &volumes, Arc::clone(&progress)).await {
+    // Boxed, or the type of all stages in one future is too deep for the compiler.
+    let files = match Box::pin(download(settings, terminal, &volumes, Arc::clone(&progress))).await {
         Ok(files) => files,
         Err(error) => {
             for volume in &volumes {
@@ -157,7 +158,8 @@ async fn plan_and_transfer(settings: &Settings, store: &S3, transfer: Transfer) 
 /// Success means that every file is in its place, whatever somebody else has done there meanwhile.
 fn confirm(volumes: &[Arc<ModelVolume>], files: &[FileReport]) -> Result<(), VolumeError> {
     for volume in volumes {
-        let here = files.iter().filter(|file| file.destination == volume.root());
+        // Of an archive the name has gone, and what was in it is there.
+        let here = files.iter().filter(|file| file.destination == volume.root() && file.unpacked_files.is_none());
         here.into_iter().try_for_each(|file| volume.confirm(&file.path, file.bytes))?;
     }
     Ok(())

@@ -157,6 +157,8 @@ pub struct Transfer {
     pinned: Option<Hash>,
     /// What each destination had room for before the first byte, and what is needed of it.
     needs: Mutex<Vec<(FreeSpace, u64)>>,
+    /// What waits for the plan, because earlier runs' partials are where its bytes will be; `None` once it is accepted.
+    deferred: Mutex<Option<Vec<Start>>>,
 }
 
 #[derive(Debug)]
@@ -225,7 +227,8 @@ impl Transfer {
             has_said_unstamped: AtomicBool::new(false),
         });
         let pinned = limits.verification_digest.as_ref().map(|digest| digest.value.clone());
-        Ok(Self { engine, concurrency, pinned, needs: Mutex::new(needs) })
+        let (needs, deferred) = (Mutex::new(needs), Mutex::new(Some(Vec::new())));
+        Ok(Self { engine, concurrency, pinned, needs, deferred })
     }
 
     /// Adds files of the plan. What is whole and unchanged is not fetched.
@@ -259,11 +262,20 @@ impl Transfer {
         if engine.memory_limit.is_some_and(|limit| needed > limit / 2) {
             engine.volumes.iter().for_each(|volume| volume.spare_the_page_cache());
         }
+        let is_short = needs.iter().any(|(space, bytes)| space.is_short_of(*bytes));
+        match &mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(deferred) if is_short => deferred.extend(starts),
+            Some(_) | None => return self.begin(starts),
+        }
+        Ok(())
+    }
+
+    fn begin(&self, starts: Vec<Start>) -> Result<(), TransferError> {
         // A thread that would find nothing to do is not worth starting.
         let requests = starts.iter().map(|start| start.size_bytes.div_ceil(LEAST_RANGE_BYTES).max(1));
         let requests = usize::try_from(requests.sum::<u64>()).unwrap_or(usize::MAX);
-        engine.queue.add(starts);
-        engine.have_workers(requests.min(self.concurrency.few))
+        self.engine.queue.add(starts);
+        self.engine.have_workers(requests.min(self.concurrency.few))
     }
 
     /// The plan is complete and possible: earlier runs' partials that it does not name are removed, and files get their
@@ -277,7 +289,12 @@ impl Transfer {
             let names = plan.files.iter().filter(|file| file.destination == destination);
             volume.remove_partials_except(&names.map(|file| partial_name(file)).collect())?;
         }
-        if self.pinned.is_none() { self.engine.gate.open(&plan.archives) } else { Ok(()) }
+        let deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.begin(deferred.unwrap_or_default())?;
+        if self.pinned.is_none() {
+            self.engine.open_gate(&plan.archives)?;
+        }
+        Ok(())
     }
 
     /// Waits until every file has its name.
@@ -296,7 +313,7 @@ impl Transfer {
             let archives = plan.archives.clone();
             let compare = move || {
                 let hashes = engine.compare(&pinned, is_one)?;
-                engine.gate.open(&archives)?;
+                engine.open_gate(&archives)?;
                 Ok::<_, TransferError>(hashes)
             };
             // Reads the whole model: a signal must not have to wait for it.
@@ -347,6 +364,18 @@ impl Drop for Transfer {
 }
 
 impl Engine {
+    /// Final names from here on, for what has waited and for what comes.
+    fn open_gate(&self, archives: &[Arc<PlannedFile>]) -> Result<(), TransferError> {
+        let unpacked = self.gate.open(archives)?;
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        for report in reports.iter_mut() {
+            let is_it =
+                |(file, _): &&(Arc<PlannedFile>, u64)| *file.bucket == *report.bucket && file.object.key == report.key;
+            report.unpacked_files = report.unpacked_files.or(unpacked.iter().find(is_it).map(|(_, files)| *files));
+        }
+        Ok(())
+    }
+
     /// Compares the model with what is pinned, before any of it has its name. Files that are unchanged have theirs from an
     /// earlier run.
     fn compare(&self, pinned: &Hash, is_one: bool) -> Result<BTreeMap<RelativePath, Hash>, TransferError> {

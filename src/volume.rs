@@ -223,7 +223,8 @@ impl ModelVolume {
     /// [`VolumeError::Write`] where the destination has gone.
     pub fn free_space(&self) -> Result<FreeSpace, VolumeError> {
         let mut space = FreeSpace::at(&self.root).map_err(|error| write_error(&self.root, error))?;
-        space.available_bytes = space.available_bytes.map(|available| available.saturating_add(held_bytes(&self.work)));
+        space.held_bytes = held_bytes(&self.work);
+        space.available_bytes = space.available_bytes.map(|available| available.saturating_add(space.held_bytes));
         Ok(space)
     }
 

@@ -3,8 +3,8 @@
 //! repository's root, new finds beside them and not among them:
 //!
 //! ```sh
-//! mkdir -p fuzz/target/corpus
-//! cargo +nightly fuzz run ca_bundle fuzz/target/corpus fuzz/corpus/ca_bundle -- \
+//! mkdir -p fuzz/target/corpus/ca_bundle
+//! cargo +nightly fuzz run ca_bundle fuzz/target/corpus/ca_bundle fuzz/corpus/ca_bundle -- \
 //!     -dict=fuzz/ca_bundle.dict -max_len=8192 -max_total_time=600
 //! ```
 

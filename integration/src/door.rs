@@ -33,6 +33,8 @@ pub enum Manner {
 pub struct Door {
     runtime: Option<Runtime>,
     address: SocketAddr,
+    /// Keeps the port while the door changes its state.
+    _reservation: TcpSocket,
     state: Mutex<State>,
     manners: Arc<Mutex<VecDeque<Manner>>>,
 }
@@ -51,7 +53,14 @@ impl Door {
         let runtime = runtime.expect("start a runtime");
         let socket = bound(([127, 0, 0, 1], 0).into());
         let address = socket.local_addr().expect("ask a socket for its address");
-        Self { runtime: Some(runtime), address, state: Mutex::new(State::Shut(socket)), manners: Arc::default() }
+        let _reservation = bound(address);
+        Self {
+            runtime: Some(runtime),
+            address,
+            _reservation,
+            state: Mutex::new(State::Shut(socket)),
+            manners: Arc::default(),
+        }
     }
 
     /// A door that leads to `target`.
@@ -97,8 +106,9 @@ impl Door {
 
 fn bound(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("make a socket");
-    // Connections of the port's earlier life may linger.
-    socket.set_reuseaddr(true).and_then(|()| socket.bind(address)).expect("bind a port of 127.0.0.1");
+    // Connections of the port's earlier life may linger, and the reservation has the port too.
+    let shared = socket.set_reuseaddr(true).and_then(|()| socket.set_reuseport(true));
+    shared.and_then(|()| socket.bind(address)).expect("bind a port of 127.0.0.1");
     socket
 }
 

@@ -184,6 +184,17 @@ mod archives {
     }
 
     #[test]
+    fn the_digest_of_an_archive_is_that_of_the_archive() {
+        let (pod, archive) = (Pod::new(), tar_gz());
+        let digest = archive.data().sha256_hex();
+        pod.put("a/model.tar.gz", archive);
+        let download = || pod.download("s3://models/a/model.tar.gz");
+        pod.refused(&download().env("VERIFICATION_DIGEST", "0".repeat(64)).run(), 76);
+        download().env("VERIFICATION_DIGEST", digest).run().assert_exit(0);
+        pod.tree().assert_equals(&tree());
+    }
+
+    #[test]
     fn an_archive_beside_other_files_stays_one() {
         let pod = Pod::new();
         pod.put("a/model.tar.gz", tar_gz());

@@ -13,6 +13,7 @@ use std::{
 
 use storage_initializer_integration::{
     initializer::{Initializer, Running, Signal},
+    mount::Mount,
     pod::{Pod, assert_nothing_visible},
     s3_server::{
         Checksum, Object, Operation,
@@ -189,6 +190,51 @@ mod in_the_middle {
         let word =
             |word: &str| if word.contains("/.storage-initializer/") { "[partial]".to_owned() } else { word.to_owned() };
         message.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    }
+}
+
+mod a_volume_that_is_nearly_full {
+    use super::*;
+
+    /// A run that was killed with a partial of an object that is not there any more.
+    fn with_half_of_another_model(pod: &Pod) {
+        pod.put("m/old.bin", Object::pattern(3, LARGE_BYTES));
+        let gate = pod.server.hold_after(LARGE_BYTES / 2);
+        let running = download(pod).spawn();
+        gate.wait_reached(LIMIT);
+        running.signal(Signal::KILL);
+        running.wait();
+        gate.open();
+        pod.server.remove("models", "m/old.bin");
+    }
+
+    #[test]
+    fn has_room_for_the_next_model_where_the_last_ones_partials_are() {
+        let pod = Pod::with(|server| server.plain().page_size(2));
+        let Some(_mount) = Mount::tmpfs(&pod.models(), "size=60m") else { return };
+        with_half_of_another_model(&pod);
+        let mut expected = Tree::new();
+        // Of several pages: bytes arrive before it is known what the model is not.
+        for (seed, path) in (10..).zip(["a.bin", "b.bin", "c.bin", "d.bin"]) {
+            let object = Object::pattern(seed, if path == "a.bin" { LARGE_BYTES } else { 1000 });
+            expected = expected.file(path, object.data());
+            pod.put(&format!("m/{path}"), object);
+        }
+        let late = Action::Delay(Hold::For(Duration::from_secs(1)));
+        pod.server.fault(Fault::on(Operation::ListObjectsV2, late).nth(2));
+        download(&pod).run().assert_exit(0);
+        pod.tree().assert_equals(&expected);
+    }
+
+    #[test]
+    fn has_none_for_a_model_that_is_larger_than_it() {
+        let pod = Pod::with(|server| server.plain().page_size(2));
+        let Some(_mount) = Mount::tmpfs(&pod.models(), "size=60m") else { return };
+        with_half_of_another_model(&pod);
+        for (seed, path) in (10..).zip(["a.bin", "b.bin", "c.bin", "d.bin"]) {
+            pod.put(&format!("m/{path}"), Object::pattern(seed, LARGE_BYTES));
+        }
+        insta::assert_snapshot!(pod.refused(&download(&pod).run(), 74), @"the model needs 80 MiB, but the volume at /pod/models has 60 MiB free; enlarge the volume or its sizeLimit");
     }
 }
 

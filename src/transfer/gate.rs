@@ -82,14 +82,21 @@ impl Gate {
         ready.publish(&archives)
     }
 
-    /// Gives every file that waits its final name, and those that come later theirs at once.
-    pub(super) fn open(&self, archives: &[Arc<PlannedFile>]) -> Result<(), TransferError> {
+    /// Gives every file that waits its final name, and those that come later theirs at once. Tells which of them were
+    /// archives, and how many files were in each.
+    pub(super) fn open(&self, archives: &[Arc<PlannedFile>]) -> Result<Vec<(Arc<PlannedFile>, u64)>, TransferError> {
         let state = std::mem::replace(
             &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
             State::Open(archives.into()),
         );
-        let State::Closed(waiting) = state else { return Ok(()) };
-        waiting.iter().try_for_each(|ready| ready.publish(archives).map(drop))
+        let State::Closed(waiting) = state else { return Ok(Vec::new()) };
+        let mut all_unpacked = Vec::new();
+        for ready in waiting {
+            if let Some(unpacked) = ready.publish(archives)? {
+                all_unpacked.push((ready.file, unpacked.files));
+            }
+        }
+        Ok(all_unpacked)
     }
 
     /// Looks at what waits.

@@ -19,6 +19,8 @@ pub struct FreeSpace {
     pub path: PathBuf,
     /// What there is; `None` where the file system cannot tell.
     pub available_bytes: Option<u64>,
+    /// How much of that is held by what earlier runs have left, until it is continued or removed.
+    pub(super) held_bytes: u64,
     /// The file system's identity: destinations that share one share its space.
     pub(super) device: u64,
     /// Where the files are memory (tmpfs, an emptyDir with `medium: Memory`) and the container's is limited: that limit.
@@ -34,9 +36,15 @@ impl FreeSpace {
             path: path.to_owned(),
             // A file system that cannot tell says zero blocks in all.
             available_bytes: (statistics.f_blocks > 0).then_some(available),
+            held_bytes: 0,
             device: fs::metadata(path)?.dev(),
             memory_limit: if is_memory { cgroup::Limits::read().memory_limit } else { None },
         })
+    }
+
+    /// Whether so many bytes fit only where something of earlier runs is now.
+    pub fn is_short_of(&self, bytes: u64) -> bool {
+        self.available_bytes.is_some_and(|available| bytes > available.saturating_sub(self.held_bytes))
     }
 
     /// Checks that what each destination needs fits, all destinations of one file system together.
@@ -73,7 +81,7 @@ mod tests {
     use super::*;
 
     fn space(device: u64, available_bytes: Option<u64>, memory_limit: Option<u64>) -> FreeSpace {
-        FreeSpace { path: "/models".into(), available_bytes, device, memory_limit }
+        FreeSpace { path: "/models".into(), available_bytes, held_bytes: 0, device, memory_limit }
     }
 
     #[test]
@@ -88,6 +96,14 @@ mod tests {
         let space = |device| space(device, Some(10), None);
         FreeSpace::check(&[(space(1), 6), (space(2), 6)]).unwrap();
         assert!(FreeSpace::check(&[(space(1), 6), (space(1), 6)]).is_err());
+    }
+
+    #[test]
+    fn what_earlier_runs_hold_is_room_and_not_yet() {
+        let held = FreeSpace { held_bytes: 4, ..space(1, Some(10), None) };
+        assert!(!held.is_short_of(6) && held.is_short_of(7));
+        assert!(!space(1, None, None).is_short_of(u64::MAX));
+        FreeSpace::check(&[(held, 10)]).unwrap();
     }
 
     #[test]
