@@ -44,34 +44,6 @@ impl S3 for Operations {
         Ok(S3Response::new(HeadBucketOutput { bucket_region: self.region.clone(), ..Default::default() }))
     }
 
-    /// The first version of the listing, which KServe's package asks for: the same pages, continued by a key.
-    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
-        let newer = request.map_input(|input| ListObjectsV2Input {
-            bucket: input.bucket,
-            delimiter: input.delimiter,
-            encoding_type: input.encoding_type,
-            max_keys: input.max_keys,
-            prefix: input.prefix,
-            start_after: input.marker,
-            ..Default::default()
-        });
-        let page = self.list_objects_v2(newer).await?.output;
-        let last = page.contents.as_ref().and_then(|contents| contents.last()?.key.clone());
-        Ok(S3Response::new(ListObjectsOutput {
-            common_prefixes: page.common_prefixes,
-            contents: page.contents,
-            delimiter: page.delimiter,
-            encoding_type: page.encoding_type,
-            is_truncated: page.is_truncated,
-            marker: page.start_after,
-            max_keys: page.max_keys,
-            name: page.name,
-            next_marker: last.filter(|_| page.is_truncated == Some(true)),
-            prefix: page.prefix,
-            ..Default::default()
-        }))
-    }
-
     async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
@@ -126,6 +98,25 @@ impl S3 for Operations {
             name: Some(input.bucket),
             contents: (!contents.is_empty()).then_some(contents),
             common_prefixes: (!common_prefixes.is_empty()).then_some(common_prefixes),
+            ..Default::default()
+        }))
+    }
+
+    /// The listing before version 2, which the downloads of others still ask for: the marker is the last key of a page.
+    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+        let page = self.list_objects_v2(request.map_input(Into::into)).await?.output;
+        let last = page.contents.as_ref().and_then(|contents| contents.last()).and_then(|object| object.key.clone());
+        let is_truncated = page.is_truncated;
+        Ok(S3Response::new(ListObjectsOutput {
+            next_marker: last.filter(|_| is_truncated == Some(true) && page.delimiter.is_some()),
+            is_truncated,
+            contents: page.contents,
+            common_prefixes: page.common_prefixes,
+            delimiter: page.delimiter,
+            encoding_type: page.encoding_type,
+            max_keys: page.max_keys,
+            name: page.name,
+            prefix: page.prefix,
             ..Default::default()
         }))
     }

@@ -15,6 +15,30 @@ pub enum Content {
     StandIn,
     /// So many that KServe fetches it in parts.
     Large(u64),
+    /// An archive, which is unpacked where it is all there is.
+    Archive(Archive),
+}
+
+/// An archive before it is packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// `tar`, `tar.gz`, `tar.bz2`, `tar.xz`, `tar.zst`, `zip`, `zip-bzip2`: how it is packed, whatever its name says.
+    pub form: &'static str,
+    /// What is in it.
+    pub entries: Vec<ArchiveEntry>,
+    /// How many bytes are missing at its end.
+    pub cut_bytes: usize,
+}
+
+/// One entry of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveEntry {
+    /// Its name.
+    pub name: &'static str,
+    /// `file`, `directory`, `symlink`, `link` or `pipe`.
+    pub kind: &'static str,
+    /// What is in the file, or where the link points.
+    pub content: &'static str,
 }
 
 /// A source and its destination. Each pair has a bucket of its own.
@@ -109,6 +133,16 @@ impl Pair {
     /// Whether the target is an object that both take for the model.
     pub fn is_exact(&self) -> bool {
         !self.target().ends_with('/') && self.objects.contains_key(self.target())
+    }
+
+    /// The archive, if it is all there is and so unpacked.
+    pub fn archive(&self) -> Option<&Archive> {
+        let taken = self.taken();
+        let [(key, _)] = taken.as_slice() else { return None };
+        match &self.objects[*key] {
+            Content::Archive(archive) => Some(archive),
+            Content::Empty | Content::StandIn | Content::Small(_) | Content::Large(_) => None,
+        }
     }
 
     /// The objects that this program takes by their keys and their paths in the destination, markers aside.

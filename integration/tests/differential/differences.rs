@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::case::{Case, Content, Endpoint, Keys, Trust};
+use crate::case::{Archive, ArchiveEntry, Case, Content, Endpoint, Keys, Trust};
 
 /// What becomes of a case to which a difference applies.
 pub enum Effect {
@@ -161,6 +161,42 @@ differences! {
             case.variables.insert("awsAnonymousCredential".to_owned(), "true".to_owned());
             case
         });
+    ArchiveNames: "Names in an archive that would lead elsewhere are refused.",
+        |case| any_entry(case, |_, entry| entry.name.starts_with('/') || entry.name.split('/').any(|name| name == "..")),
+        Effect::Refused(65);
+    ArchiveReserved: "One name in an archive is the program's own.",
+        |case| any_entry(case, |_, entry| entry.name.starts_with(".storage-initializer")),
+        Effect::Refused(65);
+    ArchiveTwice: "Two entries of one name are refused.",
+        |case| archives(case).any(|archive| {
+            let mut names = BTreeSet::new();
+            archive.entries.iter().any(|entry| !names.insert(entry.name))
+        }),
+        Effect::Refused(65);
+    ArchiveLinks: "A link in an archive may go up only at its beginning.",
+        |case| any_entry(case, |_, entry| entry.kind == "symlink" && entry.content.contains("/../") && !entry.content.starts_with("..")),
+        Effect::Refused(65);
+    ArchiveThroughLinks: "Nothing is written through a link.",
+        |case| archives(case).any(|archive| {
+            let links = archive.entries.iter().filter(|entry| entry.kind == "symlink");
+            links.map(|link| format!("{}/", link.name)).any(|link| archive.entries.iter().any(|e| e.name.starts_with(&link)))
+        }),
+        Effect::Refused(65);
+    ZipLinks: "Links in a zip are links.",
+        |case| any_entry(case, |archive, entry| archive.form == "zip" && entry.kind == "symlink" && !leads_out(entry.content)),
+        Effect::Neutralised(|mut case| { change_archives(&mut case, |archive| archive.form = "tar"); rename(case, ".zip", ".tar") });
+    ZipLinksOut: "Links in a zip that lead out are refused.",
+        |case| any_entry(case, |archive, entry| archive.form == "zip" && entry.kind == "symlink" && leads_out(entry.content)),
+        Effect::Refused(65);
+    ZipMethods: "A zip is stored or deflated.",
+        |case| archives(case).any(|archive| archive.form == "zip-bzip2"),
+        Effect::Refused(65);
+    Zstd: "zstd is unpacked, too.",
+        |case| archives(case).any(|archive| archive.form == "tar.zst"),
+        Effect::Neutralised(|mut case| { change_archives(&mut case, |archive| archive.form = "tar"); rename(case, ".tar.zst", ".tar") });
+    NoEndMark: "A tar has a mark of its end.",
+        |case| case.pairs.iter().any(|pair| pair.archive().is_some() && pair.objects.keys().any(|key| key.ends_with("no-end.tar"))),
+        Effect::Refused(65);
 }
 
 impl Difference {
@@ -192,4 +228,38 @@ fn is_number(variable: &str) -> bool {
 
 fn in_entry(case: &Case, is: impl Fn(&Value) -> bool) -> bool {
     case.fields.values().any(&is) || case.overrides.values().any(is)
+}
+
+/// The archives that are unpacked.
+fn archives(case: &Case) -> impl Iterator<Item = &Archive> {
+    case.pairs.iter().filter_map(|pair| pair.archive())
+}
+
+fn any_entry(case: &Case, is: impl Fn(&Archive, &ArchiveEntry) -> bool) -> bool {
+    archives(case).any(|archive| archive.entries.iter().any(|entry| is(archive, entry)))
+}
+
+/// Whether the target of a link is none in the tree, for a link at the tree's top.
+fn leads_out(target: &str) -> bool {
+    target.starts_with('/') || target.starts_with("../../")
+}
+
+fn change_archives(case: &mut Case, change: impl Fn(&mut Archive)) {
+    for content in case.pairs.iter_mut().flat_map(|pair| pair.objects.values_mut()) {
+        if let Content::Archive(archive) = content {
+            change(archive);
+        }
+    }
+}
+
+/// The case with other names for its archives.
+fn rename(mut case: Case, from: &str, to: &str) -> Case {
+    for pair in &mut case.pairs {
+        pair.path = pair.path.replace(from, to);
+        pair.objects = std::mem::take(&mut pair.objects)
+            .into_iter()
+            .map(|(key, content)| (key.replace(from, to), content))
+            .collect();
+    }
+    case
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::case::{Case, Content, Endpoint, Keys, Pair, Trust};
+use crate::case::{Archive, ArchiveEntry, Case, Content, Endpoint, Keys, Pair, Trust};
 
 /// Names of files and directories: what people use, and what they did not think of.
 const NAMES: [&str; 24] = [
@@ -307,4 +307,87 @@ impl Generator {
 /// One after the other, so that none is left out by chance.
 fn in_turn<T: Copy>(turn: usize, from: &[T]) -> T {
     from[turn % from.len()]
+}
+
+/// Archives by their object's name: each form, and each thing that may be in one.
+pub fn archives() -> Vec<(&'static str, Archive)> {
+    let entry = |kind, name, content| ArchiveEntry { name, kind, content };
+    let file = |name, content| entry("file", name, content);
+    let model = || vec![file("config.json", "{}"), file("./weights/part-1", "bytes"), entry("directory", "empty", "")];
+    let archive = |form, entries| Archive { form, entries, cut_bytes: 0 };
+    let mut archives = vec![
+        ("model.tar", archive("tar", model())),
+        ("model.tar.gz", archive("tar.gz", model())),
+        ("model.tgz", archive("tar.gz", model())),
+        ("MODEL.TGZ", archive("tar.gz", model())),
+        ("model.tar.bz2", archive("tar.bz2", model())),
+        ("model.tar.xz", archive("tar.xz", model())),
+        ("model.txz", archive("tar.xz", model())),
+        ("model.tar.zst", archive("tar.zst", model())),
+        ("model.zip", archive("zip", model())),
+        ("bzip2.zip", archive("zip-bzip2", model())),
+        // The first bytes count, and not the name.
+        ("really-gzip.tar", archive("tar.gz", model())),
+        ("really-plain.tgz", archive("tar", model())),
+        ("really-a-tar.zip", archive("tar", model())),
+        // No archives by their names.
+        ("model.gz", archive("tar.gz", model())),
+        ("model.tar.gz.bak", archive("tar.gz", model())),
+        ("nothing.tar", archive("tar", Vec::new())),
+        ("nothing.zip", archive("zip", Vec::new())),
+    ];
+    let sets = [
+        vec![file("../escaped", "x")],
+        vec![file("a/../b", "x")],
+        vec![file("/absolute", "x")],
+        vec![file("twice", "x"), file("twice", "y")],
+        vec![file("a", "x"), entry("symlink", "b", "a")],
+        vec![file("d/a", "x"), entry("symlink", "e/b", "../d/a")],
+        vec![file("d/a", "x"), entry("symlink", "b", "d/../d/a")],
+        vec![entry("symlink", "b", "../../etc/passwd")],
+        vec![entry("symlink", "b", "/etc/passwd")],
+        vec![entry("directory", "d", ""), entry("symlink", "l", "d"), file("l/x", "x")],
+        vec![file("a", "x"), file("a/b", "y")],
+        vec![file(".storage-initializer/x", "x")],
+        vec![file("\u{6a21}\u{578b}.bin", "x"), file("a b", "y")],
+    ];
+    for entries in sets {
+        archives.push(("odd.tar.gz", archive("tar.gz", entries.clone())));
+        archives.push(("odd.zip", archive("zip", entries)));
+    }
+    archives.push(("linked.tar", archive("tar", vec![file("a", "x"), entry("link", "b", "a")])));
+    archives.push(("pipe.tar", archive("tar", vec![entry("pipe", "p", "")])));
+    let cut = |form, cut_bytes| Archive { cut_bytes, ..archive(form, model()) };
+    // Python fills up a record of 10 KiB.
+    archives.push(("no-end.tar", cut("tar", 10_240 - 4 * 512 - 512)));
+    archives.push(("half.tar", cut("tar", 10_240 - 700)));
+    archives.push(("half.tar.gz", cut("tar.gz", 40)));
+    archives.push(("half.zip", cut("zip", 10)));
+    archives
+}
+
+/// A case that is about an archive: as the exact object, or all that is below a prefix.
+pub fn of_archive(number: usize, name: &str, archive: Archive) -> Case {
+    let mut objects = BTreeMap::from([(format!("bert/1/{name}"), Content::Archive(archive))]);
+    // Beside another object it stays what it is.
+    if number.is_multiple_of(7) {
+        objects.insert("bert/1/README.md".to_owned(), Content::Small(number as u64));
+    }
+    let path = match number % 3 {
+        0 => format!("/bert/1/{name}"),
+        1 => "/bert".to_owned(),
+        _ => "/bert/1/".to_owned(),
+    };
+    Case {
+        number,
+        pairs: vec![Pair { objects, path, destination: 0 }],
+        in_entry: false,
+        trust: Trust::Variable,
+        keys: Keys::Good,
+        plain: false,
+        fields: Map::new(),
+        overrides: Map::new(),
+        variables: BTreeMap::new(),
+        endpoint: Endpoint::Full,
+    }
 }

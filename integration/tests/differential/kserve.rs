@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::case::Archive;
+
 /// The process. Dropping it ends it.
 pub struct KServe {
     child: Child,
@@ -26,16 +28,35 @@ impl KServe {
         Self { child, cases, answers }
     }
 
+    /// An archive as Python packs it.
+    pub fn pack(&mut self, archive: &Archive) -> Vec<u8> {
+        let entries: Vec<Value> = archive
+            .entries
+            .iter()
+            .map(|entry| json!({"name": entry.name, "kind": entry.kind, "content": entry.content}))
+            .collect();
+        let answer = self.ask(&json!({"pack": archive.form, "entries": entries}));
+        let packed = answer["bytes"].as_str().unwrap();
+        let mut bytes = base64_simd::STANDARD.decode_to_vec(packed).unwrap();
+        bytes.truncate(bytes.len() - archive.cut_bytes.min(bytes.len()));
+        bytes
+    }
+
     /// Runs one case to its end; the error where it failed.
     pub fn run(&mut self, env: &BTreeMap<String, String>, pairs: &[(String, PathBuf)]) -> Result<(), String> {
-        let case = json!({"env": env, "pairs": pairs});
+        let answer = self.ask(&json!({"env": env, "pairs": pairs}));
+        if answer["ok"] == true { Ok(()) } else { Err(answer["error"].as_str().unwrap_or_default().to_owned()) }
+    }
+}
+
+impl KServe {
+    fn ask(&mut self, question: &Value) -> Value {
         let cases = self.cases.as_mut().unwrap();
-        writeln!(cases, "{case}").and_then(|()| cases.flush()).unwrap();
+        writeln!(cases, "{question}").and_then(|()| cases.flush()).unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
-        let answer: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|error| panic!("KServe's process gave no answer ({error}): is kserve-storage installed?"));
-        if answer["ok"] == true { Ok(()) } else { Err(answer["error"].as_str().unwrap_or_default().to_owned()) }
+        serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("KServe's process gave no answer ({error}): is kserve-storage installed?"))
     }
 }
 

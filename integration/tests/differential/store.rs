@@ -75,8 +75,8 @@ impl Stage {
     }
 
     /// Runs this program.
-    pub fn run_ours(&self, case: &Case) -> Ran {
-        let pairs = self.put(case);
+    pub fn run_ours(&self, case: &Case, kserve: &mut KServe) -> Ran {
+        let pairs = self.put(case, kserve);
         let mut run = Initializer::new();
         for (name, value) in self.environment(case) {
             run = run.env(name, value);
@@ -98,14 +98,14 @@ impl Stage {
 
     /// Runs KServe's package.
     pub fn run_kserve(&self, case: &Case, kserve: &mut KServe) -> Ran {
-        let pairs = self.put(case);
+        let pairs = self.put(case, kserve);
         let result = kserve.run(&self.environment(case), &pairs);
         let tree = result.is_ok().then(|| trees(&pairs));
         Ran { tree, code: None, message: result.err().unwrap_or_default() }
     }
 
     /// Fills the buckets of the case, and answers the pairs.
-    fn put(&self, case: &Case) -> Vec<(String, PathBuf)> {
+    fn put(&self, case: &Case, kserve: &mut KServe) -> Vec<(String, PathBuf)> {
         // Each run has buckets of its own: one may hold what another may not see.
         let run = self.runs.replace(self.runs.get() + 1);
         let root = self.path("models");
@@ -116,7 +116,7 @@ impl Stage {
             let server = self.server(case);
             server.store().create_bucket(&bucket);
             for (key, content) in &pair.objects {
-                server.put(&bucket, key, object(content));
+                server.put(&bucket, key, object(content, kserve));
             }
             pairs.push((format!("s3://{bucket}{}", pair.path), root.join(format!("destination-{}", pair.destination))));
         }
@@ -206,12 +206,13 @@ impl Stage {
     }
 }
 
-fn object(content: &Content) -> Object {
+fn object(content: &Content, kserve: &mut KServe) -> Object {
     match content {
         Content::Empty => Object::text(""),
         Content::StandIn => Object::text(STAND_IN),
         Content::Small(seed) => Object::text(&format!("content {seed}")),
         Content::Large(seed) => Object::pattern(*seed, 9 << 20),
+        Content::Archive(archive) => Object::bytes(kserve.pack(archive)),
     }
 }
 
