@@ -172,7 +172,6 @@ fn request(
 ) -> Result<Request, Box<Failure>> {
     let path = place.path_of(get.key, version);
     let mut headers = vec![("host", place.origin.authority())];
-    headers.extend(get.range.map(|range| ("range", range.header())));
     headers.extend(get.etag.map(|etag| ("if-match", etag.to_owned())));
     if get.range.is_none() {
         headers.push(("x-amz-checksum-mode", "ENABLED".to_owned()));
@@ -181,7 +180,9 @@ fn request(
         let signed = signed_headers(signatory, scope, &path, &headers, SystemTime::now());
         headers.extend(signed.map_err(Failure::of_request)?);
     }
-    // Not signed: proxies change these.
+    // Not signed: proxies change these. A cache in front of the store asks for ranges of its own, and what came is compared
+    // with what was asked for.
+    headers.extend(get.range.map(|range| ("range", range.header())));
     headers.extend([("accept", "*/*".to_owned()), ("user-agent", USER_AGENT.to_owned())]);
     Ok(Request { path, headers })
 }

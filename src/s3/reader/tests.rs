@@ -104,6 +104,8 @@ fn a_range_of_a_state_is_asked_for_and_nothing_else_is_taken() {
         assert!(request.contains(part), "{request}");
     }
     assert!(!request.contains("x-amz-checksum-mode"), "{request}");
+    // A cache may ask for other ranges, but for no other state.
+    assert!(request.contains("SignedHeaders=host;if-match;x-amz-content-sha256;x-amz-date,"), "{request}");
 
     for (lines, body, finding) in [
         ("ETag: \"2\"\r\nContent-Range: bytes 2-4/10\r\n", "pha", "the object has ETag \"2\" now, and had \"1\""),
