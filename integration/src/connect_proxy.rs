@@ -2,7 +2,7 @@
 //!
 //! It serves two ends: the product's proxy support is tested against it, and with it a test may use host names that
 //! resolve nowhere, such as `models.localhost` or AWS's own, because the proxy never looks them up. It tunnels
-//! `CONNECT` and forwards requests in absolute form, and records what it was asked for.
+//! `CONNECT` and forwards requests in absolute form, records what it was asked for, and may want a password.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -24,6 +24,8 @@ pub struct ConnectProxy {
 #[derive(Debug)]
 struct State {
     target: SocketAddr,
+    /// The value of `Proxy-Authorization` without which nobody is led.
+    authorization: Option<String>,
     ended: AtomicBool,
     heads: Mutex<Vec<String>>,
     open: Mutex<Vec<TcpStream>>,
@@ -32,10 +34,20 @@ struct State {
 impl ConnectProxy {
     /// Starts a proxy on a free port of 127.0.0.1 that leads everything to `target`.
     pub fn start(target: SocketAddr) -> Self {
+        Self::start_with(target, None)
+    }
+
+    /// The same for those who know this user's password; others are answered 407.
+    pub fn demanding(target: SocketAddr, user: &str, password: &str) -> Self {
+        let encoded = base64_simd::STANDARD.encode_to_string(format!("{user}:{password}"));
+        Self::start_with(target, Some(format!("Basic {encoded}")))
+    }
+
+    fn start_with(target: SocketAddr, authorization: Option<String>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a port of 127.0.0.1");
         let address = listener.local_addr().expect("ask a listener for its address");
-        let state =
-            Arc::new(State { target, ended: AtomicBool::new(false), heads: Mutex::default(), open: Mutex::default() });
+        let ended = AtomicBool::new(false);
+        let state = Arc::new(State { target, authorization, ended, heads: Mutex::default(), open: Mutex::default() });
         let accepting = state.clone();
         let listening = std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -51,6 +63,11 @@ impl ConnectProxy {
             }
         });
         Self { address, state, listening: Some(listening) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What belongs into `HTTPS_PROXY` or `HTTP_PROXY`: `http://127.0.0.1:PORT`.
@@ -75,6 +92,11 @@ impl State {
         let Some((head, rest)) = read_head(&mut client)? else { return Ok(()) };
         let tunnel = head.starts_with("CONNECT ");
         lock(&self.heads).push(head.clone());
+        if !self.admits(&head) {
+            let challenge =
+                "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"proxy\"\r\n";
+            return client.write_all(format!("{challenge}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        }
         let mut server = TcpStream::connect(self.target)?;
         lock(&self.open).extend([client.try_clone()?, server.try_clone()?]);
         if self.ended.load(Ordering::SeqCst) {
@@ -95,6 +117,14 @@ impl State {
         let _ = client.shutdown(Shutdown::Both);
         let _ = up.join();
         Ok(())
+    }
+}
+
+impl State {
+    fn admits(&self, head: &str) -> bool {
+        let Some(wanted) = &self.authorization else { return true };
+        let lines = head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(name, _)| name.eq_ignore_ascii_case("proxy-authorization")).any(|(_, value)| value == wanted)
     }
 }
 

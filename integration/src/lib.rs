@@ -4,11 +4,12 @@
 //!
 //! 1. [`pki`] makes an authority and a certificate for this test alone. No key is checked in, none expires.
 //! 2. [`s3_server`] serves objects over TLS with that certificate, in the test's own process, so that the test can put,
-//!    replace and remove objects, strike with faults at the byte it means, and count what was asked and sent.
+//!    replace and remove objects, strike with faults at the byte it means, and count what was asked and sent. A server
+//!    that is somebody else's is filled by [`s3_client`].
 //! 3. [`mounted_volume`] lays out the ConfigMap and the Secret as the kubelet does, symlinks and all.
 //! 4. [`initializer`] runs the binary with an empty environment plus what the test says, and bounds its time.
 //! 5. [`connect_proxy`] leads any host name to the server, where a test needs one that does not resolve; [`door`] is a
-//!    port that is not always open.
+//!    port that is not always open; [`tls_front`] speaks TLS for what does not; [`nginx`] and [`squid`] are Debian's.
 //!    [`identity`] hands out temporary keys, as STS and the metadata services of pods and nodes do.
 //! 6. [`mount`] gives a test a file system of its own, or the product other files than the machine has.
 //! 7. [`tree`] reads the destination, hidden entries and all, and compares it with the objects.
@@ -31,10 +32,14 @@ pub mod initializer;
 pub mod measure;
 pub mod mount;
 pub mod mounted_volume;
+pub mod nginx;
 pub mod pki;
 pub mod pod;
+pub mod s3_client;
 pub mod s3_server;
 pub mod scene;
 pub mod soak;
 pub mod sockets;
+pub mod squid;
+pub mod tls_front;
 pub mod tree;

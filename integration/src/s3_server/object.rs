@@ -80,6 +80,11 @@ impl ObjectData {
         Chunks { data: self.clone(), range }
     }
 
+    /// The bytes of `range` in one piece.
+    pub(crate) fn read(&self, range: Range<u64>) -> Bytes {
+        self.chunks(range).flatten().collect()
+    }
+
     fn sha256(&self, range: Range<u64>) -> Vec<u8> {
         let mut context = digest::Context::new(&digest::SHA256);
         for chunk in self.chunks(range) {
@@ -147,6 +152,21 @@ pub enum Checksum {
 }
 
 impl Checksum {
+    /// What it is called at the end of `x-amz-checksum-`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Checksum::Crc64Nvme => "crc64nvme",
+            Checksum::Crc32 => "crc32",
+            Checksum::Crc32c => "crc32c",
+            Checksum::Sha256 => "sha256",
+        }
+    }
+
+    /// The digest of the whole content as that header spells it.
+    pub(crate) fn base64(self, data: &ObjectData) -> String {
+        base64(&self.digest(data, 0..data.len()))
+    }
+
     /// The digest of one range as S3 orders its bytes: big-endian, as many as the algorithm has.
     fn digest(self, data: &ObjectData, range: Range<u64>) -> Vec<u8> {
         let (algorithm, skip) = match self {

@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
-use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::S3Server;
-use super::object::hex;
 
 /// What came back, and how it ended.
 #[derive(Debug)]
@@ -70,34 +67,12 @@ impl Ask {
         self
     }
 
-    /// Signs as <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html> says. Comes last.
+    /// Signs it. Comes last.
     pub(super) fn signed(mut self, server: &S3Server, id: &str, secret: &str, region: &str) -> Self {
-        let now = OffsetDateTime::now_utc();
-        let day = format!("{:04}{:02}{:02}", now.year(), u8::from(now.month()), now.day());
-        let stamp = format!("{day}T{:02}{:02}{:02}Z", now.hour(), now.minute(), now.second());
-        self = self.header("x-amz-date", &stamp).header("x-amz-content-sha256", "UNSIGNED-PAYLOAD");
-        let mut signed = self.headers.clone();
-        signed.push(("host".to_owned(), self.authority(server)));
-        signed.sort();
-        let names: Vec<&str> = signed.iter().map(|(name, _)| name.as_str()).collect();
-        let names = names.join(";");
-        let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-        let mut query: Vec<String> = query
-            .split('&')
-            .filter(|parameter| !parameter.is_empty())
-            .map(|parameter| if parameter.contains('=') { parameter.to_owned() } else { format!("{parameter}=") })
-            .collect();
-        query.sort();
-        let canonical = format!("{}\n{path}\n{}\n{lines}\n{names}\nUNSIGNED-PAYLOAD", self.method, query.join("&"));
-        let scope = format!("{day}/{region}/s3/aws4_request");
-        let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-        let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashed}");
-        let key = scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| mac(&key, part));
-        let signature = hex(&mac(&key, &to_sign));
-        let authorization =
-            format!("AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}");
-        self.header("authorization", &authorization)
+        let authority = self.authority(server);
+        self.headers =
+            crate::s3_client::signed(self.method, &self.target, &authority, self.headers, id, secret, region);
+        self
     }
 
     fn authority(&self, server: &S3Server) -> String {
@@ -160,11 +135,6 @@ impl Ask {
         }
         Ok(Answer { status: parts.status, headers: parts.headers, body, cut })
     }
-}
-
-fn mac(key: &[u8], text: &str) -> Vec<u8> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
