@@ -142,9 +142,21 @@ impl Http {
         }
     }
 
+    /// Whose certificate was refused. By way of a proxy behind TLS there are two, told apart by the name that was asked for.
+    fn refused(&self, host: String, proxy: Option<&str>) -> String {
+        let proxy = proxy.and_then(|proxy| reqwest::Url::parse(proxy).ok()).filter(|proxy| proxy.scheme() == "https");
+        let refusal = self.trust_store.handshakes().last_refused();
+        let (Some(proxy), Some(refusal)) = (proxy, refusal) else { return host };
+        let is_host = host.rsplit_once(':').is_some_and(|(name, _)| name == refusal.server_name);
+        match (proxy.host_str(), proxy.port_or_known_default()) {
+            (Some(name), Some(port)) if name == refusal.server_name && !is_host => format!("the proxy {name}:{port}"),
+            _ => host,
+        }
+    }
+
     fn classify(&self, host: String, proxy: Option<String>, error: &reqwest::Error) -> HttpError {
         if let Some(tls) = find_tls_error(error) {
-            return HttpError::of_tls(&self.trust_store, host, tls);
+            return HttpError::of_tls(&self.trust_store, self.refused(host, proxy.as_deref()), tls);
         }
         let cause = innermost(error);
         if find::<NoAddress>(error).is_some() {
@@ -248,6 +260,7 @@ fn into_connector_error(error: HttpError) -> ConnectorError {
         | HttpError::Dns { .. }
         | HttpError::Connect { .. }
         | HttpError::ConnectByProxy { .. }
+        | HttpError::ProxyPassword { .. }
         | HttpError::Broken { .. } => ConnectorError::io(error.into()),
     }
 }

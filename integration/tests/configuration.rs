@@ -10,7 +10,10 @@ use storage_initializer_integration::{
     initializer::{Initializer, Outcome},
     pki::LeafSpec,
     pod::{ACCESS_KEY_ID, Pod, SECRET_ACCESS_KEY},
-    s3_server::{AccessKey, Object, Operation},
+    s3_server::{
+        AccessKey, Object, Operation,
+        faults::{Action, ErrorReply, Fault},
+    },
     tree::Tree,
 };
 
@@ -440,6 +443,29 @@ mod credentials {
         };
         insta::assert_snapshot!(message("access_key_id"), @r#"ListObjectsV2 s3://models/bert/ at https://localhost:9000 failed: 403 InvalidAccessKeyId "The AWS Access Key Id you provided does not exist in our records." (request id [id]); the store does not know this access key id (keys from storage-config entry "default" (/pod/storage-config/default), field "access_key_id"); a temporary one needs its session_token as well"#);
         insta::assert_snapshot!(message("secret_access_key"), @r#"ListObjectsV2 s3://models/bert/ at https://localhost:9000 failed: 403 SignatureDoesNotMatch (request id [id]); the secret access key is not the one of this access key id (keys from storage-config entry "default" (/pod/storage-config/default), field "access_key_id")"#);
+    }
+
+    #[test]
+    fn wrong_keys_are_told_apart_where_the_store_has_one_code_for_both() {
+        let pod = pod();
+        // Garage's words.
+        let message = |words: &str| {
+            let reply = ErrorReply::new(403, "AccessDenied").message(words);
+            pod.server.disarm_faults();
+            pod.server.fault(Fault::any(Action::Reply(reply)).always());
+            let run = pod.with_entry(&pod.entry()).env("STORAGE_URI", "s3://models/bert");
+            let message = pod.refused(&run.run(), 77);
+            message.split_once("; ").map(|(_, advice)| advice.to_owned()).unwrap()
+        };
+        let wrong_secret = message("Forbidden: Invalid signature");
+        assert!(
+            wrong_secret.starts_with("the secret access key is not the one of this access key id"),
+            "{wrong_secret}"
+        );
+        let wrong_id = message("Forbidden: No such key: GK31c2f218a2e44f485b94239e");
+        assert!(wrong_id.starts_with("the store does not know this access key id"), "{wrong_id}");
+        let no_right = message("Forbidden: Operation is not allowed for this key.");
+        assert!(no_right.starts_with("asked as: "), "{no_right}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 
 use super::{
     Http,
-    error::{HttpError, find_tls_error},
+    error::{HttpError, PROXY_WANTS_PASSWORD, find_tls_error},
     head::{Head, MAX_HEAD_BYTES},
     is_metadata_service,
     stream::Stream,
@@ -225,7 +225,7 @@ fn tunnel(stream: &mut Stream, origin: &Origin, proxy: &Intercept, deadline: Ins
             Some((head, _)) if head.status / 100 == 2 => {
                 return Err(io::Error::other("the proxy sent a body with its answer to CONNECT"));
             }
-            Some((head, _)) if head.status == 407 => return Err(io::Error::other("proxy authorization required")),
+            Some((head, _)) if head.status == 407 => return Err(io::Error::other(PROXY_WANTS_PASSWORD)),
             Some((head, _)) => {
                 return Err(io::Error::other(format!("the proxy answered {} to CONNECT", head.status)));
             }

@@ -54,6 +54,16 @@ pub enum HttpError {
         /// The system's words.
         cause: String,
     },
+    /// The proxy wants to know who asks, or knows another password.
+    #[error(
+        "no connection to {host} through proxy {proxy}: {PROXY_WANTS_PASSWORD}; write http://USER:PASSWORD@HOST:PORT into the variable that names the proxy"
+    )]
+    ProxyPassword {
+        /// The host and port.
+        host: String,
+        /// The proxy, without its credentials.
+        proxy: String,
+    },
     /// Nothing came in time.
     #[error("no answer from {host} within {} s", .after.as_secs_f32())]
     Timeout {
@@ -80,12 +90,18 @@ pub enum HttpError {
     },
 }
 
+/// reqwest's words for a 407, and this program's.
+pub(super) const PROXY_WANTS_PASSWORD: &str = "proxy authorization required";
+
 impl HttpError {
     /// Whether another attempt would end the same way: certificates and protocols do not change
     /// within a run.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::CertificateRefused { .. } | Self::Handshake { .. } | Self::Unsendable { .. } => true,
+            Self::CertificateRefused { .. }
+            | Self::Handshake { .. }
+            | Self::ProxyPassword { .. }
+            | Self::Unsendable { .. } => true,
             Self::Dns { .. }
             | Self::Connect { .. }
             | Self::ConnectByProxy { .. }
@@ -140,6 +156,7 @@ impl HttpError {
     /// No connection, because of the proxy where there is one.
     pub(super) fn of_connecting(host: String, proxy: Option<String>, cause: String) -> Self {
         match proxy {
+            Some(proxy) if cause.ends_with(PROXY_WANTS_PASSWORD) => Self::ProxyPassword { host, proxy },
             Some(proxy) => Self::ConnectByProxy { host, proxy, cause },
             None => Self::Connect { host, cause },
         }

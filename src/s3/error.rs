@@ -97,7 +97,7 @@ impl S3Error {
 
     /// What to change, where the cause below does not say it already.
     fn advice(&self) -> Option<String> {
-        let code = self.failure.code.as_deref().unwrap_or_default();
+        let code = self.failure.code_by_amazon();
         let identity = &self.identity;
         match self.kind() {
             Kind::Denied => Some(match code {
@@ -150,6 +150,10 @@ impl fmt::Display for Failure {
         f.write_str(&words.join(" "))
     }
 }
+
+/// What a proxy that forwards plain HTTP means by a 407.
+const PROXY_WANTS_PASSWORD: &str =
+    "the proxy wants a user and a password; write http://USER:PASSWORD@HOST:PORT into HTTP_PROXY";
 
 impl Failure {
     /// Reads everything that an SDK error knows.
@@ -253,6 +257,16 @@ impl Failure {
         }
     }
 
+    /// The code, in Amazon's terms: Garage denies everything by one code, and says why in words.
+    fn code_by_amazon(&self) -> &str {
+        let message = self.message.as_deref().unwrap_or_default();
+        match self.code.as_deref().unwrap_or_default() {
+            "AccessDenied" if message.ends_with("Invalid signature") => "SignatureDoesNotMatch",
+            "AccessDenied" if message.contains("No such key: ") => "InvalidAccessKeyId",
+            code => code,
+        }
+    }
+
     fn has_words(&self) -> bool {
         self.status.is_some() || self.code.is_some() || self.message.is_some() || self.finding.is_some()
     }
@@ -296,6 +310,7 @@ impl Failure {
                 HttpError::Dns { .. }
                 | HttpError::Connect { .. }
                 | HttpError::ConnectByProxy { .. }
+                | HttpError::ProxyPassword { .. }
                 | HttpError::Timeout { .. }
                 | HttpError::Broken { .. } => Kind::Unreachable,
             };
@@ -317,6 +332,11 @@ impl Failure {
                 (Kind::Denied, None)
             }
             (Some(404), _) => (Kind::NoSuchKey, None),
+            // No store's: a proxy that forwards plain HTTP.
+            (Some(407), _) => {
+                self.finding = Some(PROXY_WANTS_PASSWORD.to_owned());
+                (Kind::Unreachable, None)
+            }
             (Some(412), _) => (Kind::Changed, None),
             (None, _) => (Kind::NoCredentials, None),
             (Some(_), _) => (Kind::NotS3, None),
