@@ -2,7 +2,7 @@
 //!
 //! `s3://b/model` is the object `model` if there is one, else everything below `model/`, and never
 //! `model2/`. An exact object needs `s3:GetObject` alone; a prefix needs `s3:ListBucket`. Everything
-//! that can be refused is refused here, before a byte is written: keys that would leave the
+//! that can be refused is refused here, before a file has its name: keys that would leave the
 //! destination, keys that want the same file, nothing found.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
