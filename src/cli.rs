@@ -16,7 +16,8 @@ held by STORAGE_CONFIG, and from STORAGE_OVERRIDE_CONFIG; later wins, field by f
 Exit codes:
    0  every file is in place and verified
   64  bad arguments
-  65  what the bucket holds: a key cannot be a file below the destination, two collide, an archive is broken
+  65  what the bucket holds: a key cannot be a file below the destination, two collide, an archive is broken,
+      MODEL_CHECK=strict
   66  bucket, key or prefix not found
   69  endpoint unreachable, or still failing after the retries
   70  a bug

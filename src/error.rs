@@ -102,7 +102,8 @@ impl Error {
             }
             Self::Transfer(TransferError::Unreadable { .. }) | Self::Report(_) => 74,
             Self::Model { .. } => 65,
-            Self::Transfer(TransferError::Thread(_) | TransferError::Stopped) | Self::Runtime(_) => 70,
+            Self::Transfer(TransferError::Thread(_) | TransferError::Stopped | TransferError::Lost { .. })
+            | Self::Runtime(_) => 70,
             Self::Interrupted { number, .. } => 128 + number,
         }
     }

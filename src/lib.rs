@@ -150,7 +150,7 @@ async fn plan_and_transfer(settings: &Settings, store: &S3, transfer: Transfer) 
         plan = make_plan(settings, store, announce) => plan?,
         Err(error) = transfer.run() => return Err(error.into()),
     };
-    transfer.accept(&plan)?;
+    transfer.accept(&plan).await?;
     transfer.add(plan.files.get(plan.announced..).unwrap_or_default().to_vec())?;
     Ok(transfer.finish(&plan).await?)
 }
@@ -169,15 +169,23 @@ fn confirm(volumes: &[Arc<ModelVolume>], files: &[FileReport]) -> Result<(), Vol
 async fn open_volumes(settings: &Settings) -> Result<Vec<Arc<ModelVolume>>, Error> {
     let mut volumes: Vec<Arc<ModelVolume>> = Vec::new();
     for download in &settings.downloads {
-        if volumes.iter().all(|volume| volume.root() != download.destination) {
-            volumes.push(Arc::new(open_volume(&download.destination).await?));
+        let known = volumes.iter().any(|volume| volume.root() == download.destination);
+        if known {
+            continue;
+        }
+        match open_volume(&download.destination, &volumes).await {
+            Ok(volume) => volumes.push(volume),
+            Err(error) => {
+                volumes.iter().for_each(|volume| volume.leave());
+                return Err(error);
+            }
         }
     }
     Ok(volumes)
 }
 
 /// Waits for another process that is at work in the same destination: what it completes need not be fetched again.
-async fn open_volume(destination: &Path) -> Result<ModelVolume, Error> {
+async fn open_volume(destination: &Path, others: &[Arc<ModelVolume>]) -> Result<Arc<ModelVolume>, Error> {
     let mut has_said = false;
     loop {
         if let Some(volume) = ModelVolume::open(destination)? {
@@ -187,7 +195,11 @@ async fn open_volume(destination: &Path) -> Result<ModelVolume, Error> {
                     "this file system has no locks: large files begin anew after a restart"
                 );
             }
-            return Ok(volume);
+            return Ok(Arc::new(volume));
+        }
+        // Another spelling of a destination that is ours already.
+        if let Some(same) = others.iter().find(|other| other.is_at(destination)) {
+            return Ok(Arc::clone(same));
         }
         if !std::mem::replace(&mut has_said, true) {
             tracing::info!(destination = %destination.display(), "another storage-initializer is at work here; waiting for it");
@@ -255,7 +267,7 @@ async fn make_plan(
     Ok(plan)
 }
 
-/// Whatever can be known before the first byte: nothing is in the way of a file, and what each destination needs fits.
+/// What `check` can know of the volumes: nothing is in the way of a file, and what each destination needs fits.
 fn check_volumes(plan: &Plan, spaces: Vec<FreeSpace>) -> Result<(), VolumeError> {
     let mut needs = Vec::new();
     for (destination, space) in spaces.into_iter().enumerate() {

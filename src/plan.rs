@@ -2,7 +2,7 @@
 //!
 //! `s3://b/model` is the object `model` if there is one, else everything below `model/`, and never
 //! `model2/`. An exact object needs `s3:GetObject` alone; a prefix needs `s3:ListBucket`. Everything
-//! that can be refused is refused here, before a byte is written: keys that would leave the
+//! that can be refused is refused here, before a file has its name: keys that would leave the
 //! destination, keys that want the same file, nothing found.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
@@ -174,7 +174,10 @@ impl<A> Planner<'_, A> {
             Target::KeyOrPrefix(key) => key,
         };
         let refused = match exact(self.store, source, key).await? {
-            Exact::Found(head) => return Ok(self.plan.files.push(Arc::new(exact_file(source, *head, destination)?))),
+            Exact::Found(head) => {
+                self.plan.files.push(Arc::new(exact_file(source, *head, destination)?));
+                return Ok(());
+            }
             Exact::Missing => return self.below(source, &format!("{key}/"), destination).await?.map_err(E::from),
             Exact::Refused(error) => *error,
         };
@@ -187,7 +190,8 @@ impl<A> Planner<'_, A> {
             && self.plan.files.len() == planned_before
             && let Exact::Found(head) = exact(self.store, source, key).await?
         {
-            return Ok(self.plan.files.push(Arc::new(exact_file(source, *head, destination)?)));
+            self.plan.files.push(Arc::new(exact_file(source, *head, destination)?));
+            return Ok(());
         }
         Err(E::from(match listing_error {
             // Without s3:ListBucket a missing key is "denied" as well; but the listing worked,

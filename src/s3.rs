@@ -78,7 +78,7 @@ struct Shared {
     renewing: Option<Arc<Renewing>>,
     policy: Policy,
     /// How long an answer that is not an object's bytes may take to arrive whole. A body that is
-    /// streamed has its own watch, in `transfer`.
+    /// streamed has its own watch, in `reader`.
     answer_timeout: Duration,
     stall_timeout: Duration,
 }

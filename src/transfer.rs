@@ -4,7 +4,7 @@
 //!
 //! Workers are threads. Each has one connection and one buffer, and does one thing after another: ask for a range, read
 //! what comes, sum it up, write it at its place. No byte is handed from thread to thread, nothing is queued, and so the
-//! memory does not depend on the size of anything: a worker holds its buffer and its connection, and never a body. What
+//! memory hardly depends on the size of anything: a worker holds its buffer and its connection, and never a body. What
 //! a worker does next is decided in `queue`; how many are worth having, in `growth`; how many the container can bear, in
 //! `memory`.
 //!
@@ -40,7 +40,7 @@ mod range;
 mod verify;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
     path::PathBuf,
     sync::{
@@ -121,7 +121,7 @@ pub enum TransferError {
     },
     /// The model is not the one that was pinned.
     #[error(
-        "VERIFICATION_DIGEST: the model's {what} is {actual}, and {pinned} is pinned; no file of it got its final name"
+        "VERIFICATION_DIGEST: the model's {what} is {actual}, and {pinned} is pinned; no file of this run got its final name"
     )]
     Pinned {
         /// Of what the digest is.
@@ -143,6 +143,14 @@ pub enum TransferError {
     /// A task ended without a result: the runtime is shutting down.
     #[error("a task of the transfer stopped")]
     Stopped,
+    /// Not every file was seen to the end: a bug.
+    #[error("{done} of {planned} files were brought to an end; this is a bug in storage-initializer, please report it")]
+    Lost {
+        /// How many files there should be.
+        planned: usize,
+        /// How many there are.
+        done: usize,
+    },
     /// The system gives no thread.
     #[error("no thread can be started; is there a limit on the container's processes?")]
     Thread(#[source] io::Error),
@@ -240,11 +248,14 @@ impl Transfer {
         let engine = &self.engine;
         let mut needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
         let mut starts = Vec::with_capacity(files.len());
+        for (destination, volume) in engine.volumes.iter().enumerate() {
+            let here = files.iter().filter(|file| file.destination == destination);
+            check_ways(volume.root(), here.map(|file| &file.path))?;
+        }
         for file in files {
             // The plan has an index for each of its destinations.
             let volume = engine.volumes.get(file.destination);
             let (Some(volume), Some(need)) = (volume, needs.get_mut(file.destination)) else { continue };
-            check_ways(volume.root(), [&file.path].into_iter())?;
             let size_bytes = file.object.size_bytes;
             let version = Version::planned(&file);
             let presence = volume.presence(&file.path, size_bytes, version.stamp().as_ref());
@@ -253,7 +264,10 @@ impl Transfer {
                 engine.unchanged(&file, volume, &version, Verified::Stamp);
                 continue;
             }
-            need.1 += size_bytes;
+            // A file that is there may be the right one; if it is not, reserving finds out.
+            if presence == Presence::Absent {
+                need.1 += size_bytes;
+            }
             starts.push(Start { file, number: 1, presence, size_bytes });
         }
         FreeSpace::check(&needs)?;
@@ -284,17 +298,25 @@ impl Transfer {
     /// # Errors
     ///
     /// [`TransferError`] where the volume refuses.
-    pub fn accept(&self, plan: &Plan) -> Result<(), TransferError> {
-        for (destination, volume) in self.engine.volumes.iter().enumerate() {
-            let names = plan.files.iter().filter(|file| file.destination == destination);
-            volume.remove_partials_except(&names.map(|file| partial_name(file)).collect())?;
-        }
+    pub async fn accept(&self, plan: &Plan) -> Result<(), TransferError> {
+        let names = |destination| {
+            let files = plan.files.iter().filter(move |file| file.destination == destination);
+            files.map(|file| partial_name(file)).collect::<HashSet<_>>()
+        };
+        let names: Vec<_> = (0..self.engine.volumes.len()).map(names).collect();
+        let engine = Arc::clone(&self.engine);
+        let archives = plan.archives.clone();
+        let is_pinned = self.pinned.is_some();
+        let accept = move || {
+            for (volume, names) in engine.volumes.iter().zip(&names) {
+                volume.remove_partials_except(names)?;
+            }
+            if is_pinned { Ok(()) } else { engine.open_gate(&archives) }
+        };
+        // There may be a hundred thousand names to give: a signal must not have to wait for it.
+        tokio::task::spawn_blocking(accept).await.map_err(|_| TransferError::Stopped)??;
         let deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.begin(deferred.unwrap_or_default())?;
-        if self.pinned.is_none() {
-            self.engine.open_gate(&plan.archives)?;
-        }
-        Ok(())
+        self.begin(deferred.unwrap_or_default())
     }
 
     /// Waits until every file has its name.
@@ -320,6 +342,9 @@ impl Transfer {
             hashes = tokio::task::spawn_blocking(compare).await.map_err(|_| TransferError::Stopped)??;
         }
         let mut reports = std::mem::take(&mut *engine.reports.lock().unwrap_or_else(PoisonError::into_inner));
+        if reports.len() != plan.files.len() {
+            return Err(TransferError::Lost { planned: plan.files.len(), done: reports.len() });
+        }
         for report in &mut reports {
             report.sha256 = hashes.remove(&report.path).map(|hash| hash.hex());
         }
@@ -337,14 +362,14 @@ impl Transfer {
         let mut growth = Growth::new(self.concurrency.most);
         let mut ticks = tokio::time::interval(growth::INTERVAL);
         ticks.tick().await;
-        let mut bytes = engine.progress.snapshot().bytes;
+        let mut bytes = engine.progress.received_bytes();
         loop {
             tokio::select! {
                 biased;
                 ended = engine.queue.ended() => return ended,
                 _ = ticks.tick() => {}
             }
-            let now = engine.progress.snapshot().bytes;
+            let now = engine.progress.received_bytes();
             let load = engine.queue.load();
             let limit = growth.next(load, now.saturating_sub(bytes));
             bytes = now;
@@ -370,7 +395,7 @@ impl Engine {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         for report in reports.iter_mut() {
             let is_it =
-                |(file, _): &&(Arc<PlannedFile>, u64)| *file.bucket == *report.bucket && file.object.key == report.key;
+                |(file, _): &&(Arc<PlannedFile>, u64)| file.path == report.path && file.object.key == report.key;
             report.unpacked_files = report.unpacked_files.or(unpacked.iter().find(is_it).map(|(_, files)| *files));
         }
         Ok(())
@@ -408,10 +433,14 @@ impl Engine {
     /// Starts threads until there are so many. They end by themselves when there is nothing more to do.
     fn have_workers(self: &Arc<Self>, count: usize) -> Result<(), TransferError> {
         while self.workers.load(Ordering::Relaxed) < count {
-            self.workers.fetch_add(1, Ordering::Relaxed);
             let engine = Arc::clone(self);
-            let thread = thread::Builder::new().name("transfer".to_owned());
-            thread.spawn(move || engine.work()).map_err(TransferError::Thread)?;
+            let thread = thread::Builder::new().name("transfer".to_owned()).spawn(move || engine.work());
+            match thread {
+                Ok(_) => self.workers.fetch_add(1, Ordering::Relaxed),
+                // A limit on the container's processes; those that there are do the work.
+                Err(_) if self.workers.load(Ordering::Relaxed) > 0 => return Ok(()),
+                Err(error) => return Err(TransferError::Thread(error)),
+            };
         }
         Ok(())
     }
@@ -453,16 +482,27 @@ impl Engine {
         if head.is_none() && (start.number > 1 || is_large || start.presence == Presence::Unknown) {
             head = Some(self.head(start, version)?);
         }
+        if self.queue.is_stopped() {
+            return Err(Failed::Stopped);
+        }
+        let stamp = version.stamp();
         if let Some(head) = &head
             && start.presence == Presence::Unknown
             && start.number == 1
-            && let Some(verified) = self.verify_present(file, volume, version, head)?
         {
-            self.unchanged(file, volume, version, verified);
-            self.queue.finished();
-            return Ok(());
+            // The head may know more than the listing did.
+            let presence = volume.presence(&file.path, version.size_bytes, stamp.as_ref());
+            let verified = match presence {
+                Presence::Current => Some(Verified::Stamp),
+                Presence::Unknown => self.verify_present(file, volume, version, head)?,
+                Presence::Absent => None,
+            };
+            if let Some(verified) = verified {
+                self.unchanged(file, volume, version, verified);
+                self.queue.finished();
+                return Ok(());
+            }
         }
-        let stamp = version.stamp();
         let name = partial_name(file);
         if volume.is_locked()
             && volume.presence_of_partial(&name, version.size_bytes, stamp.as_ref()) == Presence::Current
@@ -482,7 +522,7 @@ impl Engine {
                 pieces,
                 &self.endpoint,
             )?;
-            object.count(object.resumed_bytes, &self.progress);
+            object.count_resumed(&self.progress);
             let object = Arc::new(object);
             if object.has_gaps() {
                 self.queue.open(object);
@@ -521,7 +561,8 @@ impl Engine {
         }
         let read_at = |bytes: &mut [u8], at| volume.read_file_at(&present, &file.path, bytes, at);
         for piece in &pieces {
-            if verify::check(piece, None, read_at)?.is_err() {
+            // What cannot be read is fetched again.
+            if !matches!(verify::check(piece, None, read_at), Ok(Ok(()))) {
                 return Ok(None);
             }
         }
@@ -587,7 +628,12 @@ impl Engine {
     fn fetch_range(&self, object: Arc<Object>, range: ByteRange, worker: &mut Worker) -> Result<(), TransferError> {
         let mut sink = ExtentSink::new(self, &object, range);
         let result = RangeFetch::new(self, &object.version, range, false).run(worker, &mut sink);
-        sink.end();
+        let result = result.and_then(|()| Ok(sink.end()?));
+        let result = match result {
+            // Nothing that is under way can change that.
+            Err(Failed::Fatal(error)) => return Err(error),
+            result => result,
+        };
         if object.returned(result) { self.conclude(object) } else { Ok(()) }
     }
 
@@ -644,7 +690,7 @@ impl Engine {
         verified: Verified,
         arrival: Arrival,
     ) -> Result<(), Failed> {
-        let (whole, is_stamped) = partial.complete(version.stamp().as_ref());
+        let (whole, is_stamped) = partial.complete(version.stamp().as_ref())?;
         if !is_stamped && !self.has_said_unstamped.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 volume = %volume.root().display(),

@@ -264,8 +264,8 @@ impl ModelVolume {
         file.read_exact_at(buffer, offset_bytes).map_err(|error| write_error(&path.join_to(&self.root), error))
     }
 
-    /// Opens the partial of this name, or creates it, with `len_bytes` reserved. The name tells the state of one object
-    /// from all others, so that an earlier run's partial is found again.
+    /// Opens the partial of this name, or creates it, with `len_bytes` reserved. The name is the object's, in
+    /// whatever state it is, so that an earlier run's partial is found again.
     ///
     /// # Errors
     ///
@@ -358,13 +358,26 @@ impl ModelVolume {
     fn empty_hidden_directory(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.work)? {
             let entry = entry?;
-            match entry.file_type()? {
-                _ if entry.file_name() == lock::NAME => {}
-                kind if kind.is_dir() => fs::remove_dir_all(entry.path())?,
-                _ => fs::remove_file(entry.path())?,
+            let removed = match entry.file_type()? {
+                _ if entry.file_name() == lock::NAME => Ok(()),
+                kind if kind.is_dir() => fs::remove_dir_all(entry.path()),
+                _ => fs::remove_file(entry.path()),
+            };
+            // A worker that is about to end may have renamed it.
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
         }
         fs::remove_file(self.work.join(lock::NAME))
+    }
+
+    /// Whether this path leads to the same directory.
+    pub fn is_at(&self, path: &Path) -> bool {
+        match (fs::metadata(&self.root), fs::metadata(path)) {
+            (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+            _ => false,
+        }
     }
 
     /// The destination.
@@ -372,8 +385,8 @@ impl ModelVolume {
         &self.root
     }
 
-    /// The hidden directory, for what is neither partial nor journal.
-    pub fn work(&self) -> &Path {
+    #[cfg(test)]
+    fn work(&self) -> &Path {
         &self.work
     }
 
@@ -604,7 +617,7 @@ mod tests {
         partial.write_at(b"def", 3).unwrap();
         partial.write_at(b"abc", 0).unwrap();
         assert!(!root.path().join("x/y").exists());
-        volume.publish(&partial.complete(None).0, &path("x/y")).unwrap();
+        volume.publish(&partial.complete(None).unwrap().0, &path("x/y")).unwrap();
         volume.remove_hidden_directory().unwrap();
         assert_eq!(fs::read(root.path().join("x/y")).unwrap(), b"abcdef");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
@@ -615,7 +628,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let volume = ModelVolume::open(root.path()).unwrap().unwrap();
         let partial = volume.partial("p", 0).unwrap();
-        volume.publish(&partial.complete(None).0, &path("f")).unwrap();
+        volume.publish(&partial.complete(None).unwrap().0, &path("f")).unwrap();
         let mode = fs::metadata(root.path().join("f")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
     }
@@ -676,7 +689,7 @@ mod tests {
                             std::iter::repeat_with(|| ModelVolume::open(root).unwrap()).flatten().next().unwrap();
                         let partial = volume.partial("p", 3).unwrap();
                         partial.write_at(b"abc", 0).unwrap();
-                        let (whole, _) = partial.complete(None);
+                        let (whole, _) = partial.complete(None).unwrap();
                         volume.publish(&whole, &path(&format!("file-{worker}"))).unwrap();
                         volume.remove_hidden_directory().unwrap();
                     }
@@ -715,7 +728,7 @@ mod tests {
         let partial = volume.partial("p", 4).unwrap();
         partial.write_at(b"ours", 0).unwrap();
         let stamp = Stamp::new("etag", 1_700_000_000);
-        let (whole, is_stamped) = partial.complete(Some(&stamp));
+        let (whole, is_stamped) = partial.complete(Some(&stamp)).unwrap();
         assert!(is_stamped);
         assert_eq!(volume.presence_of_partial("p", 4, Some(&stamp)), Presence::Current);
         volume.publish(&whole, &path("f")).unwrap();
@@ -734,14 +747,14 @@ mod tests {
         let volume = ModelVolume::open(root.path()).unwrap().unwrap();
         symlink(outside.path(), root.path().join("d")).unwrap();
         let partial = volume.partial("p", 0).unwrap();
-        let error = volume.publish(&partial.complete(None).0, &path("d/f")).unwrap_err();
+        let error = volume.publish(&partial.complete(None).unwrap().0, &path("d/f")).unwrap_err();
         assert!(error.to_string().contains("a symbolic link"), "{error}");
 
         fs::write(outside.path().join("target"), "theirs").unwrap();
         symlink(outside.path().join("target"), root.path().join("f")).unwrap();
         let partial = volume.partial("p", 4).unwrap();
         partial.write_at(b"ours", 0).unwrap();
-        volume.publish(&partial.complete(None).0, &path("f")).unwrap();
+        volume.publish(&partial.complete(None).unwrap().0, &path("f")).unwrap();
         assert_eq!(fs::read(outside.path().join("target")).unwrap(), b"theirs");
         assert_eq!(fs::read(root.path().join("f")).unwrap(), b"ours");
     }
@@ -751,10 +764,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let volume = ModelVolume::open(root.path()).unwrap().unwrap();
         fs::write(root.path().join("a"), "").unwrap();
-        let error = volume.publish(&volume.partial("p", 0).unwrap().complete(None).0, &path("a/b")).unwrap_err();
+        let error =
+            volume.publish(&volume.partial("p", 0).unwrap().complete(None).unwrap().0, &path("a/b")).unwrap_err();
         assert!(matches!(error, VolumeError::NotADirectory { .. }), "{error}");
         fs::create_dir(root.path().join("c")).unwrap();
-        let error = volume.publish(&volume.partial("p", 0).unwrap().complete(None).0, &path("c")).unwrap_err();
+        let error = volume.publish(&volume.partial("p", 0).unwrap().complete(None).unwrap().0, &path("c")).unwrap_err();
         assert!(matches!(error, VolumeError::IsADirectory(_)), "{error}");
     }
 

@@ -17,7 +17,7 @@ pub struct Mount(PathBuf);
 impl Mount {
     /// A tmpfs with these options at `at`, which is made.
     pub fn tmpfs(at: &Path, options: &str) -> Option<Self> {
-        Self::mount(at, &["-t", "tmpfs", "-o", options, "tmpfs"])
+        Self::at(at, &["-t", "tmpfs", "-o", options, "tmpfs"])
     }
 
     /// An overlay at `at`, which is made, as a container's own root is one; its layers are in `scratch`.
@@ -26,10 +26,10 @@ impl Mount {
         layers.iter().for_each(|layer| fs::create_dir_all(layer).expect("make a layer"));
         let [lower, upper, work] = layers.map(|layer| layer.display().to_string());
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-        Self::mount(at, &["-t", "overlay", "-o", &options, "overlay"])
+        Self::at(at, &["-t", "overlay", "-o", &options, "overlay"])
     }
 
-    fn mount(at: &Path, arguments: &[&str]) -> Option<Self> {
+    fn at(at: &Path, arguments: &[&str]) -> Option<Self> {
         fs::create_dir_all(at).expect("make a mount point");
         let mut command = Command::new("mount");
         command.args(arguments).arg(at);

@@ -288,7 +288,7 @@ mod volume {
         fs::write(pod.models().join(".somebody-else"), vec![0; 2 << 20]).unwrap();
         gate.open();
         let message = pod.refused(&running.wait(), 74);
-        insta::assert_snapshot!(message, @"/pod/models/.storage-initializer/1450eaa297fff506-25.partial cannot be written: No space left on device (os error 28); enlarge the volume or its sizeLimit");
+        insta::assert_snapshot!(message, @"/pod/models/.storage-initializer/b64c86e91722ca2eb4306ad80a45c25c.partial cannot be written: No space left on device (os error 28); enlarge the volume or its sizeLimit");
         assert_eq!(pod.server.requests_of(Operation::GetObject).len(), 0);
     }
 

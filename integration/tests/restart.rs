@@ -348,7 +348,7 @@ mod after_the_machine_was_started_anew {
         let outcome = run.run();
         outcome.assert_exit(0);
         pod.tree().assert_equals(&model());
-        assert!(outcome.stderr.contains("the machine was started anew"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("comparing what an earlier run has left"), "{}", outcome.stderr);
         assert_little_lost(&pod, connections);
     }
 

@@ -57,7 +57,7 @@ mod digests {
         let pod = pod();
         pod.put("m/sub/weights.bin", small("weightz"));
         let outcome = pod.download("s3://models/m").env("VERIFICATION_DIGEST", format!("sha256:{}", expected())).run();
-        insta::assert_snapshot!(pod.refused(&outcome, 76), @"VERIFICATION_DIGEST: the model's manifest is sha256 0bfa59cc37508111e8b7c5fc79752b959f3228f59939d603315561b3da8c7b68, and sha256 1611d9ec605b8c4871e617d6ba49be598f8ec292e75a807a77b714493839b98b is pinned; no file of it got its final name");
+        insta::assert_snapshot!(pod.refused(&outcome, 76), @"VERIFICATION_DIGEST: the model's manifest is sha256 0bfa59cc37508111e8b7c5fc79752b959f3228f59939d603315561b3da8c7b68, and sha256 1611d9ec605b8c4871e617d6ba49be598f8ec292e75a807a77b714493839b98b is pinned; no file of this run got its final name");
     }
 
     #[test]
@@ -74,7 +74,7 @@ mod digests {
         let pod = pod();
         let digest = small("weights").data().sha256_hex();
         let download = || pod.download("s3://models/m/sub/weights.bin");
-        insta::assert_snapshot!(pod.refused(&download().env("VERIFICATION_DIGEST", expected()).run(), 76), @"VERIFICATION_DIGEST: the model's object is sha256 9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c, and sha256 1611d9ec605b8c4871e617d6ba49be598f8ec292e75a807a77b714493839b98b is pinned; no file of it got its final name");
+        insta::assert_snapshot!(pod.refused(&download().env("VERIFICATION_DIGEST", expected()).run(), 76), @"VERIFICATION_DIGEST: the model's object is sha256 9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c, and sha256 1611d9ec605b8c4871e617d6ba49be598f8ec292e75a807a77b714493839b98b is pinned; no file of this run got its final name");
         download().env("VERIFICATION_DIGEST", digest).run().assert_exit(0);
         pod.tree().assert_equals(&Tree::new().bytes("weights.bin", "weights"));
     }

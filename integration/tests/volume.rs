@@ -269,19 +269,19 @@ mod a_file_system {
     #[test]
     fn whose_quota_is_used_up_midway_ends_the_run_at_once() {
         let Some(message) = refused_midway("EDQUOT") else { return };
-        insta::assert_snapshot!(message, @"/pod/models/.storage-initializer/cb551426932c8981-1d.partial cannot be written: Disk quota exceeded (os error 122); raise the volume's quota");
+        insta::assert_snapshot!(message, @"/pod/models/.storage-initializer/40e4511a2f9a3059996176b2452a7a0e.partial cannot be written: Disk quota exceeded (os error 122); raise the volume's quota");
     }
 
     #[test]
     fn that_is_full_midway_ends_the_run_at_once() {
         let Some(message) = refused_midway("ENOSPC") else { return };
-        insta::assert_snapshot!(message, @"/pod/models/.storage-initializer/cb551426932c8981-1d.partial cannot be written: No space left on device (os error 28); enlarge the volume or its sizeLimit");
+        insta::assert_snapshot!(message, @"/pod/models/.storage-initializer/40e4511a2f9a3059996176b2452a7a0e.partial cannot be written: No space left on device (os error 28); enlarge the volume or its sizeLimit");
     }
 
     #[test]
     fn that_fails_midway_ends_the_run_at_once() {
         let Some(message) = refused_midway("EIO") else { return };
-        insta::assert_snapshot!(message, @"/pod/models/.storage-initializer/cb551426932c8981-1d.partial cannot be written: Input/output error (os error 5)");
+        insta::assert_snapshot!(message, @"/pod/models/.storage-initializer/40e4511a2f9a3059996176b2452a7a0e.partial cannot be written: Input/output error (os error 5)");
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod a_file_system {
     fn without_room_to_reserve_is_refused_before_the_first_byte() {
         let pod = pod_of_one();
         let Some(run) = with_answers(download(&pod), &["fallocate:error=EDQUOT"]) else { return };
-        insta::assert_snapshot!(pod.refused(&run.run(), 74), @"/pod/models/.storage-initializer/cb551426932c8981-1d.partial cannot be written: Disk quota exceeded (os error 122); raise the volume's quota");
+        insta::assert_snapshot!(pod.refused(&run.run(), 74), @"/pod/models/.storage-initializer/40e4511a2f9a3059996176b2452a7a0e.partial cannot be written: Disk quota exceeded (os error 122); raise the volume's quota");
         assert_eq!(pod.server.requests_of(Operation::GetObject).len(), 0);
     }
 

@@ -326,6 +326,8 @@ impl Failure {
             (Some(429), _) | (_, "SlowDown" | "ThrottlingException" | "TooManyRequests" | "RequestLimitExceeded") => {
                 (Kind::Unavailable, Some(RetryKind::Throttled))
             }
+            (Some(501 | 505), _) => (Kind::NotS3, None),
+            (Some(416), _) => (Kind::Changed, None),
             (_, "RequestTimeout") | (Some(408 | 500..=599), _) => (Kind::Unavailable, Some(RetryKind::Transient)),
             (Some(401 | 403), _)
             | (_, "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "InvalidAccessKeyId") => {

@@ -37,8 +37,8 @@ impl Growth {
     pub(super) fn next(&mut self, load: Load, bytes: u64) -> usize {
         let rate = bytes as f64;
         let limit = load.limit;
-        if load.was_throttled || !load.was_short {
-            // The store's word counts more than the rate; and without work there is nothing to be learnt.
+        if load.was_throttled || !load.has_more || bytes == 0 {
+            // The store's word counts more than the rate; without work, or while it stalls, nothing is to be learnt.
             self.before = None;
             return limit;
         }
@@ -71,7 +71,7 @@ mod tests {
         let mut limit = 4;
         let mut seen = Vec::new();
         for _ in 0..intervals {
-            limit = growth.next(Load { limit, was_short: true, was_throttled: false }, rate(limit));
+            limit = growth.next(Load { limit, has_more: true, was_throttled: false }, rate(limit));
             seen.push(limit);
         }
         seen
@@ -91,11 +91,11 @@ mod tests {
     }
 
     #[test]
-    fn without_work_or_after_a_slow_down_nothing_grows() {
+    fn without_work_after_a_slow_down_or_in_a_stall_nothing_grows() {
         let mut growth = Growth::new(64);
-        for (was_short, was_throttled) in [(false, false), (true, true)] {
+        for (has_more, was_throttled, bytes) in [(false, false, 1000), (true, true, 1000), (true, false, 0)] {
             for _ in 0..5 {
-                assert_eq!(growth.next(Load { limit: 4, was_short, was_throttled }, 1000), 4);
+                assert_eq!(growth.next(Load { limit: 4, has_more, was_throttled }, bytes), 4);
             }
         }
     }

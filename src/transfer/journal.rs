@@ -3,7 +3,7 @@
 //! Text, a line each, so that a person can read it:
 //!
 //! ```text
-//! {"format":1,"endpoint":...,"bucket":...,"key":...,"etag":...,...}
+//! {"bucket":...,"checksum":...,"endpoint":...,"etag":...,"format":1,...}
 //! boot 5f1c...
 //! 0 4194304 ae8b14860a799888 1b2c3d4e
 //! ```

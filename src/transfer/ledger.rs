@@ -61,7 +61,9 @@ impl Ledger {
         let mut end = 0;
         for (offset, checksum) in by_offset {
             // An extent that does not end at a cut was made with other parts, and tells nothing about these.
+            let begins_at_a_cut = offset == 0 || ledger.cuts.after(offset - 1) == offset;
             let fits = offset >= end
+                && begins_at_a_cut
                 && ledger.cuts.size_bytes > offset
                 && offset.checked_add(checksum.len_bytes()) == Some(ledger.cuts.after(offset));
             if fits {

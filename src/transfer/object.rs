@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 
 use super::{
@@ -54,7 +55,8 @@ impl Version {
 
     /// What marks a file of this state; `None` where the store does not tell one state from another.
     pub(super) fn stamp(&self) -> Option<Stamp> {
-        let identity = format!("{} {}", self.etag.as_deref()?, self.size_bytes);
+        // Not every store's ETag depends on the content alone.
+        let identity = format!("{} {} {} {}", self.bucket, self.key, self.etag.as_deref()?, self.size_bytes);
         Some(Stamp::new(&identity, self.modified_seconds?))
     }
 
@@ -205,9 +207,15 @@ impl Object {
         Ok(())
     }
 
+    /// What earlier runs have brought is there.
+    pub(super) fn count_resumed(&self, progress: &Progress) {
+        self.counted.fetch_add(self.resumed_bytes, Ordering::Relaxed);
+        progress.arrived(self.resumed_bytes);
+    }
+
     pub(super) fn count(&self, bytes: u64, progress: &Progress) {
         self.counted.fetch_add(bytes, Ordering::Relaxed);
-        progress.arrived(bytes);
+        progress.received(bytes);
     }
 
     pub(super) fn take_back(&self, progress: &Progress) {
@@ -221,13 +229,9 @@ impl Object {
 
 /// The name of an object's partial: the same in every run, whatever state the object is in.
 pub(super) fn partial_name(file: &PlannedFile) -> String {
-    let mut name = Running::new(Algorithm::Crc64Nvme);
-    for text in [&*file.bucket, &file.object.key, file.path.as_str()] {
-        name.update(text.as_bytes());
-        name.update(&[0]);
-    }
-    let name = name.finish();
-    format!("{:016x}-{:x}", name.checksum().value(), name.len_bytes())
+    let identity = [&*file.bucket, &file.object.key, file.path.as_str()].join("\0");
+    let digest = digest(&SHA256, identity.as_bytes());
+    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What an earlier run has brought, as far as it can be trusted.
@@ -239,15 +243,16 @@ fn earlier_extents(
 ) -> Result<Vec<(u64, RangeChecksum)>, VolumeError> {
     let Some(mut replay) = journal::replay(&partial.read_journal(), line, algorithm) else { return Ok(Vec::new()) };
     // The page cache outlives a process and not a machine.
-    if replay.boot_id != boot_id() {
-        tracing::info!("the machine was started anew since the last run; comparing what is on the volume");
+    if replay.boot_id != boot_id() || partial.is_remote() {
+        tracing::info!("comparing what an earlier run has left: it may not have reached the disk");
         let mut good = Vec::new();
         for (offset, noted) in replay.extents {
             let range = ByteRange::new(offset, noted.len_bytes()).filter(|range| range.end_bytes() <= size_bytes);
             let Some(range) = range else { continue };
             let mut running = Running::new(algorithm);
-            read(range, |bytes, at| partial.read_at(bytes, at), |bytes| running.update(bytes))?;
-            if running.finish() == noted {
+            // What cannot be read is not there.
+            let is_read = read(range, |bytes, at| partial.read_at(bytes, at), |bytes| running.update(bytes)).is_ok();
+            if is_read && running.finish() == noted {
                 good.push((offset, noted));
             }
         }

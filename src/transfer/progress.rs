@@ -11,6 +11,7 @@ pub struct Progress {
     total_files: AtomicU64,
     files: AtomicU64,
     retries: AtomicU64,
+    received: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -46,8 +47,20 @@ impl Progress {
         }
     }
 
+    /// Bytes are on the volume, from whenever.
     pub(super) fn arrived(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes came over the network and are on the volume.
+    pub(super) fn received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Relaxed);
+        self.arrived(bytes);
+    }
+
+    /// What came over the network, whether it was of use or not.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received.load(Relaxed)
     }
 
     pub(super) fn taken_back(&self, bytes: u64) {

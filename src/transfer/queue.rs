@@ -27,6 +27,9 @@ const MOST_RANGE_BYTES: u64 = 64 * MIB;
 /// How often the store's "slow down" counts: all connections hear it at the same moment.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for workers; one that waits for the network does not notice any sooner.
+const STOP_PATIENCE: Duration = Duration::from_millis(300);
+
 /// Something for a worker to do.
 #[derive(Debug)]
 pub(super) enum Work {
@@ -44,7 +47,7 @@ pub(super) struct Start {
     pub(super) number: u32,
     /// What is under its final name.
     pub(super) presence: Presence,
-    /// What was counted as arrived by earlier starts, and is taken back.
+    /// Its size as far as it is known: large ones go first.
     pub(super) size_bytes: u64,
 }
 
@@ -88,8 +91,6 @@ struct State {
     most_begun: usize,
     busy: usize,
     limit: usize,
-    /// Whether a worker that was not busy could have been.
-    was_short: bool,
     throttled: Option<Instant>,
     is_complete: bool,
     is_stopped: bool,
@@ -101,9 +102,13 @@ impl State {
         self.is_stopped || (self.is_complete && self.waiting.is_empty() && self.begun == 0)
     }
 
+    /// Whether there is work that nobody has taken, and more workers could take.
+    fn has_more(&self) -> bool {
+        !self.open.is_empty() || (!self.waiting.is_empty() && self.begun < self.most_begun)
+    }
+
     fn take(&mut self) -> Option<Work> {
         if self.busy >= self.limit {
-            self.was_short |= !self.open.is_empty() || !self.waiting.is_empty();
             return None;
         }
         while let Some(object) = self.open.pop_front() {
@@ -137,7 +142,6 @@ impl Queue {
                 most_begun,
                 busy: 0,
                 limit,
-                was_short: false,
                 throttled: None,
                 is_complete: false,
                 is_stopped: false,
@@ -165,7 +169,11 @@ impl Queue {
 
     /// A worker has done what it got.
     pub(super) fn done(&self) {
-        self.state().busy -= 1;
+        let mut state = self.state();
+        state.busy -= 1;
+        if state.is_stopped && state.busy == 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Adds objects that nobody has begun.
@@ -186,8 +194,11 @@ impl Queue {
 
     /// An object that has begun has to be begun again.
     pub(super) fn again(&self, start: Start) {
-        self.state().begun -= 1;
-        self.add([start]);
+        let mut state = self.state();
+        state.begun -= 1;
+        state.waiting_bytes += start.size_bytes;
+        state.waiting.push(start);
+        self.changed.notify_all();
     }
 
     /// An object that has begun is in its place.
@@ -212,11 +223,20 @@ impl Queue {
         self.tell_the_end(&state);
     }
 
-    /// Ends everything where it stands.
+    /// Ends everything where it stands, and waits a moment for workers to notice, so that none of them makes a partial
+    /// after whoever stops them has cleaned up.
     pub(super) fn stop(&self) {
         let mut state = self.state();
         state.is_stopped = true;
         self.tell_the_end(&state);
+        let until = Instant::now() + STOP_PATIENCE;
+        while state.busy > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     fn tell_the_end(&self, state: &State) {
@@ -272,12 +292,11 @@ impl Queue {
         }
     }
 
-    /// How many may be busy at once, and whether more could have been since this was last asked.
+    /// How many may be busy at once, and whether more could be.
     pub(super) fn load(&self) -> Load {
-        let mut state = self.state();
-        let was_short = std::mem::take(&mut state.was_short);
+        let state = self.state();
         let was_throttled = state.throttled.is_some_and(|at| at.elapsed() < THROTTLE_PAUSE * 10);
-        Load { limit: state.limit, was_short, was_throttled }
+        Load { limit: state.limit, has_more: state.has_more(), was_throttled }
     }
 
     /// From now on so many may be busy at once.
@@ -296,8 +315,8 @@ impl Queue {
 pub(super) struct Load {
     /// How many may be busy at once.
     pub(super) limit: usize,
-    /// Whether there was work for more of them.
-    pub(super) was_short: bool,
+    /// Whether there is work for more of them.
+    pub(super) has_more: bool,
     /// Whether the store has asked to be asked less not long ago.
     pub(super) was_throttled: bool,
 }

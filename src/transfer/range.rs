@@ -80,7 +80,8 @@ impl<'a> RangeFetch<'a> {
                 Err(Ended::Volume(error)) => return Err(error.into()),
                 Err(Ended::Stopped) => return Err(Failed::Stopped),
             };
-            if attempt.is_changed() {
+            let has_more_than_planned = self.is_whole && self.range.after(self.arrived_bytes).is_none();
+            if attempt.is_changed() || has_more_than_planned {
                 return Err(Failed::Changed);
             }
             self.wrong_answers += u32::from(attempt.is_wrong_bytes());
@@ -185,7 +186,7 @@ impl Sink for WholeSink<'_> {
         }
         self.partial.write_at(bytes, offset_bytes)?;
         self.counted += bytes.len() as u64;
-        self.engine.progress.arrived(bytes.len() as u64);
+        self.engine.progress.received(bytes.len() as u64);
         Ok(())
     }
 }
@@ -209,9 +210,10 @@ impl<'a> ExtentSink<'a> {
     }
 
     /// The range has ended: what was written last is on its way out of the page cache too.
-    pub(super) fn end(self) {
-        if let Some(last) = self.before {
-            self.object.partial().written(last, Some(last));
+    pub(super) fn end(self) -> Result<(), VolumeError> {
+        match self.before {
+            Some(last) => self.object.partial().written(last, Some(last)),
+            None => Ok(()),
         }
     }
 
@@ -219,7 +221,7 @@ impl<'a> ExtentSink<'a> {
         let checksum: RangeChecksum = self.running.finish();
         let extent = ByteRange::new(self.extent_begin, checksum.len_bytes());
         if let Some(extent) = extent {
-            self.object.partial().written(extent, self.before);
+            self.object.partial().written(extent, self.before)?;
         }
         self.object.finished(self.extent_begin, checksum)?;
         self.before = extent;

@@ -8,13 +8,20 @@ use std::{
         unix::fs::{FileExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise};
 
 use super::{FILE_MODE, Stamp, VolumeError, write_error};
 use crate::{ranges::ByteRange, units::MIB};
+
+/// How much one system call writes. Larger ones take larger blocks of memory for the page cache, which virtual machines
+/// may have to get back from their hosts first: docs/PERFORMANCE.md has the measurement.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// Below this, writing finds out as early as reserving.
 const RESERVE_FROM_BYTES: u64 = MIB;
@@ -37,6 +44,10 @@ pub struct Partial {
     /// Whether an earlier run had reserved all of it: whoever keeps a journal has.
     was_reserved: bool,
     cache: Cache,
+    /// Held by whoever writes: the kernel lets one write to a file at a time, and lets the others spin.
+    writing: Mutex<()>,
+    /// Whether write errors may come late: the file system is on the network, or in another process.
+    is_remote: bool,
     has_journal: AtomicBool,
 }
 
@@ -82,16 +93,29 @@ impl Partial {
                 .custom_flags(OFlags::NOFOLLOW.bits() as i32)
                 .open(&path)?;
             let present = file.metadata()?.len();
+            if present != len_bytes {
+                // Its extents are of a file of another length; kept, it could vouch for blocks that were only reserved.
+                remove_file(&path.with_extension("journal"))?;
+            }
             if present > len_bytes {
                 file.set_len(len_bytes)?;
             } else if present < len_bytes && len_bytes >= RESERVE_FROM_BYTES {
                 reserve(&file, len_bytes)?;
             }
-            Ok((file, present == len_bytes))
+            Ok((is_remote(&file)?, file, present == len_bytes))
         };
-        let (file, was_reserved) = open().map_err(|error| write_error(&path, error))?;
+        let (is_remote, file, was_reserved) = open().map_err(|error| write_error(&path, error))?;
         let journal_path = path.with_extension("journal");
-        Ok(Self { path, file, journal_path, was_reserved, cache, has_journal: AtomicBool::new(false) })
+        Ok(Self {
+            path,
+            file,
+            journal_path,
+            was_reserved,
+            cache,
+            writing: Mutex::new(()),
+            is_remote,
+            has_journal: AtomicBool::new(false),
+        })
     }
 
     /// Writes all of `bytes` at `offset_bytes`.
@@ -100,7 +124,13 @@ impl Partial {
     ///
     /// [`VolumeError::Write`] as the system has it.
     pub fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
-        self.file.write_all_at(bytes, offset_bytes).map_err(|error| self.error(error))
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at = offset_bytes;
+        for part in bytes.chunks(WRITE_BYTES) {
+            self.file.write_all_at(part, at).map_err(|error| self.error(error))?;
+            at += part.len() as u64;
+        }
+        Ok(())
     }
 
     /// Reads `buffer.len()` bytes from `offset_bytes` on.
@@ -114,27 +144,48 @@ impl Partial {
 
     /// Where memory is scarce: starts to write this range out, and takes the one before it, which has had the time to
     /// get there, out of the page cache. Elsewhere nothing happens: the model server maps the file next.
-    pub fn written(&self, range: ByteRange, before: Option<ByteRange>) {
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] where the bytes have no place on the disk after all.
+    pub fn written(&self, range: ByteRange, before: Option<ByteRange>) -> Result<(), VolumeError> {
         if self.cache == Cache::Keep {
-            return;
+            return Ok(());
         }
         // Advice only: a file system that cannot follow it keeps the pages, and the kernel reclaims them.
-        start_write_back(&self.file, range);
+        let _ = start_write_back(&self.file, range);
         if let Some(before) = before {
-            wait_for_write_back(&self.file, before);
+            match wait_for_write_back(&self.file, before) {
+                Err(error) if is_of_disk(&error) => return Err(self.error(error)),
+                _ => {}
+            }
             let length = std::num::NonZeroU64::new(before.len_bytes());
             let _ = fadvise(self.file.as_fd(), before.offset_bytes(), length, Advice::DontNeed);
         }
+        Ok(())
+    }
+
+    /// Whether what a killed process has written may be lost although the machine has not been started anew.
+    pub fn is_remote(&self) -> bool {
+        self.is_remote
     }
 
     /// All bytes are there and verified. With `stamp` the file gets the modification time that says so to a later run;
     /// whether the file system keeps it comes back.
-    pub fn complete(&self, stamp: Option<&Stamp>) -> (Whole, bool) {
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Write`] where a file system on the network tells only now that the bytes have no place.
+    pub fn complete(&self, stamp: Option<&Stamp>) -> Result<(Whole, bool), VolumeError> {
+        if self.is_remote {
+            self.file.sync_data().map_err(|error| self.error(error))?;
+        }
         // Whatever the umask took away: the model server may run as another user. A file system
         // without modes refuses this, and then there is nothing to set.
         let _ = rustix::fs::fchmod(&self.file, FILE_MODE.into());
         let is_stamped = stamp.is_none_or(|stamp| stamp.put_on(&self.file));
-        (Whole { path: self.path.clone(), has_journal: self.has_journal.load(Ordering::Relaxed) }, is_stamped)
+        let whole = Whole { path: self.path.clone(), has_journal: self.has_journal.load(Ordering::Relaxed) };
+        Ok((whole, is_stamped))
     }
 
     /// What an earlier run has noted beside this partial; empty where there is nothing, or where the notes are of a partial
@@ -208,21 +259,45 @@ fn reserve(file: &File, len_bytes: u64) -> io::Result<()> {
     }
 }
 
-fn start_write_back(file: &File, range: ByteRange) {
-    sync_range(file, range, libc::SYNC_FILE_RANGE_WRITE);
+fn start_write_back(file: &File, range: ByteRange) -> io::Result<()> {
+    sync_range(file, range, libc::SYNC_FILE_RANGE_WRITE)
 }
 
-fn wait_for_write_back(file: &File, range: ByteRange) {
+fn wait_for_write_back(file: &File, range: ByteRange) -> io::Result<()> {
     let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    sync_range(file, range, all);
+    sync_range(file, range, all)
+}
+
+/// Whether bytes are lost, and not just advice.
+fn is_of_disk(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    [libc::EIO, libc::ENOSPC, libc::EDQUOT].into_iter().any(|of_disk| number == Some(of_disk))
+}
+
+/// File systems that tell of a full or broken disk when bytes are sent, and not when they are written.
+fn is_remote(file: &File) -> io::Result<bool> {
+    const NFS: rustix::fs::FsWord = 0x6969;
+    const SMB2: rustix::fs::FsWord = 0xfe53_4d42;
+    const CIFS: rustix::fs::FsWord = 0xff53_4d42;
+    const FUSE: rustix::fs::FsWord = 0x6573_5546;
+    const CEPH: rustix::fs::FsWord = 0x00c3_6400;
+    Ok([NFS, SMB2, CIFS, FUSE, CEPH].contains(&rustix::fs::fstatfs(file)?.f_type))
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// `sync_file_range(2)`, which rustix does not have.
-fn sync_range(file: &File, range: ByteRange, flags: libc::c_uint) {
+fn sync_range(file: &File, range: ByteRange, flags: libc::c_uint) -> io::Result<()> {
     let (offset, length) = (range.offset_bytes() as libc::off64_t, range.len_bytes() as libc::off64_t);
     // SAFETY: no memory is handed over, and the descriptor is open as long as `file` lives.
     #[expect(unsafe_code, reason = "one system call without a safe wrapper")]
-    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, flags) };
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, flags) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 pub(super) fn is_journal_or_partial(path: &Path) -> bool {

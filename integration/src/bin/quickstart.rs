@@ -19,8 +19,8 @@ const MODEL: [(&str, u64, Option<Checksum>); 5] = [
     ("config.json", 571, Some(Checksum::Crc64Nvme)),
     ("tokenizer/vocab.txt", 231_508, Some(Checksum::Crc32c)),
     ("tokenizer/added_tokens.json", 0, None),
-    ("weights/model-00001.safetensors", 96 << 20, Some(Checksum::Crc64Nvme)),
-    ("weights/model-00002.safetensors", 5 << 20, None),
+    ("weights/model-00001.bin", 96 << 20, Some(Checksum::Crc64Nvme)),
+    ("weights/model-00002.bin", 5 << 20, None),
 ];
 
 fn main() {

@@ -1,5 +1,7 @@
 //! `just soak [RUNS [SEED [EPISODE]]]`: the long version of `tests/soak.rs`, from another seed each time.
 
+#![allow(clippy::expect_used, reason = "an argument that is no number ends the program")]
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use storage_initializer_integration::soak::Soak;

@@ -234,7 +234,11 @@ impl Generator {
             }
             4 | 5 => case.keys = in_turn(turn, &[Keys::WrongSecret, Keys::Unknown]),
             6 => case.keys = Keys::Temporary,
-            7 | 8 => case.keys = Keys::WithoutList,
+            7 => {
+                case.keys = Keys::WithoutList;
+                "/bert/weights.bin".clone_into(&mut case.pairs[0].path);
+            }
+            8 => case.keys = Keys::WithoutList,
             9 => case.endpoint = Endpoint::Slash,
             10 => {
                 case.endpoint = Endpoint::Bare;
