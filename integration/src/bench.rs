@@ -5,7 +5,7 @@
 //! each, so that none is always the first. A ratio is of two runs of one round, because a machine's mood lasts longer than
 //! a round; its median, minimum and maximum are over the rounds.
 //!
-//! The program is all of its own parts: started with the right first argument it is the [`server`], the [`floor`], or the
+//! The program is all of its own parts: started with the right first argument it is the server, the floor, or the
 //! parent of one run ([`crate::measure`]).
 
 mod cases;

@@ -116,7 +116,7 @@ mod part_by_part {
 
     #[test]
     fn parts_that_may_not_be_asked_for_leave_length_and_etag() {
-        for (status, code) in [(403, "AccessDenied"), (405, "MethodNotAllowed")] {
+        for (status, code) in [(403, "AccessDenied"), (405, "MethodNotAllowed"), (501, "NotImplemented")] {
             let (pod, expected) = pod_of(composite(LARGE_BYTES, Checksum::Crc32));
             let reply = Action::Reply(ErrorReply::new(status, code));
             let fault = pod.server.fault(Fault::on(Operation::GetObjectAttributes, reply).always());

@@ -87,7 +87,7 @@ impl Datum<'_> {
     ///
     /// # Errors
     ///
-    /// [`DatumError`] where Kubernetes would not take the value either.
+    /// A `DatumError` where Kubernetes would not take the value either.
     pub fn content(&self) -> Result<Vec<u8>, DatumError> {
         let Some(text) = self.node.text() else {
             let kind = self.node.kind();
