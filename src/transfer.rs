@@ -217,7 +217,7 @@ impl Transfer {
     ) -> Result<Self, TransferError> {
         let cgroup = cgroup::Limits::read();
         let concurrency = Concurrency::for_limits(&cgroup, limits.max_objects.as_ref().map(|objects| objects.value));
-        tracing::debug!(?concurrency, "limits of the transfer");
+        tracing::debug!(connections = concurrency.few, at_most = concurrency.most, "limits of the transfer");
         let spaces = volumes.iter().map(|volume| Ok((volume.free_space()?, 0)));
         let needs = spaces.collect::<Result<_, VolumeError>>()?;
         let engine = Arc::new(Engine {
