@@ -58,7 +58,10 @@ impl FreeSpace {
                 needs.iter().filter(|(other, _)| is_shared(other)).map(|(_, bytes)| bytes).sum()
             };
             let needed = together(&|other| other.device == space.device);
-            if let Some(available) = space.available_bytes
+            // What earlier runs have left for the others is continued, or removed, as well.
+            let others = needs.iter().filter(|(other, _)| other.device == space.device && other.path != space.path);
+            let held_by_others: u64 = others.map(|(other, _)| other.held_bytes).sum();
+            if let Some(available) = space.available_bytes.map(|available| available.saturating_add(held_by_others))
                 && needed > available
             {
                 let (needed, available) = (ByteSize(needed), ByteSize(available));
@@ -89,6 +92,18 @@ mod tests {
         FreeSpace::check(&[(space(1, Some(10), None), 10)]).unwrap();
         let error = FreeSpace::check(&[(space(1, Some(10), None), 11)]).unwrap_err().to_string();
         assert!(error.contains("needs 11 B") && error.contains("has 10 B free"), "{error}");
+    }
+
+    #[test]
+    fn what_earlier_runs_have_left_for_any_destination_of_a_file_system_counts_once() {
+        let held = |path: &str, free, held_bytes| FreeSpace {
+            path: path.into(),
+            available_bytes: Some(free + held_bytes),
+            held_bytes,
+            ..space(1, None, None)
+        };
+        FreeSpace::check(&[(held("/a", 40, 60), 60), (held("/b", 40, 0), 40)]).unwrap();
+        assert!(FreeSpace::check(&[(held("/a", 40, 60), 60), (held("/b", 40, 0), 41)]).is_err());
     }
 
     #[test]
