@@ -46,6 +46,10 @@ image:
 pods *arguments:
     integration/pods.sh {{arguments}}
 
+# The conformance suite against moto and Garage, or one of them; needs python3 with venv, and nginx-light for Garage.
+servers *names:
+    integration/servers.sh {{names}}
+
 # A software bill of materials (CycloneDX, JSON) of what the release binary is built from, in target/; needs cargo-cyclonedx.
 sbom:
     cargo cyclonedx --format json --override-filename sbom

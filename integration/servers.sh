@@ -4,7 +4,7 @@
 # can do, and how to point the suite at another one.
 #
 # Needs python3 with venv, openssl, and for Garage nginx (Debian: apt-get install nginx-light); installs moto from PyPI and
-# builds Garage from its crate, once, in $STORAGE_INITIALIZER_SERVERS (by default below the user's cache directory).
+# builds Garage from its crate, once, below the user's cache directory.
 #
 #   integration/servers.sh [moto] [garage]        both where none is named
 set -euo pipefail
@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 moto_version=5.2.1
 garage_version=2.5.0
-tools="${STORAGE_INITIALIZER_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/storage-initializer}"
+tools="${XDG_CACHE_HOME:-$HOME/.cache}/storage-initializer"
 mkdir -p "$tools"
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/servers.XXXXXX")
 # nginx's workers are another user.

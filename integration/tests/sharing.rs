@@ -9,7 +9,8 @@ use storage_initializer_integration::{
     initializer::{Initializer, Outcome},
     nginx::Nginx,
     pki::LeafSpec,
-    pod::Pod,
+    pod::{ACCESS_KEY_ID, Pod, SECRET_ACCESS_KEY},
+    s3_client::S3Client,
     s3_server::{Checksum, Object, Operation},
     tree::Tree,
 };
@@ -156,4 +157,18 @@ fn who_has_no_key_of_the_store_gets_nothing_from_the_cache() {
     let outcome = scene.run(MACHINES, json!({"secret_access_key": "another"})).run();
     outcome.assert_exit(77);
     assert!(Tree::read(&scene.machine(MACHINES)).files().is_empty());
+}
+
+#[test]
+fn a_client_that_signs_its_range_is_refused_where_a_slice_is_another_one() {
+    let Some(scene) = Scene::new() else { return };
+    let endpoint = format!("https://localhost:{}", scene.cache.port());
+    let ca = scene.pod.authority.pem();
+    let client = S3Client::new(&endpoint, &ca, ACCESS_KEY_ID, SECRET_ACCESS_KEY, "us-east-1");
+    let etag = scene.pod.server.store().etag("models", "m/large.bin").unwrap();
+    let get = |headers: &[(&str, &str)]| client.get("models", "m/large.bin", headers).status.as_u16();
+    assert_eq!(get(&[("if-match", &etag), ("range", "bytes=0-9")]), 403);
+    // As long as the first slice is, and what is of no known state: that is not cut.
+    assert_eq!(get(&[("if-match", &etag), ("range", "bytes=0-8388607")]), 206);
+    assert_eq!(get(&[("range", "bytes=0-9")]), 206);
 }
