@@ -7,7 +7,7 @@
 //! # What is refused
 //!
 //! An archive comes from whoever could write to the bucket. An entry is refused, and the archive with it, if its name is
-//! absolute, holds `..`, is not UTF-8 or cannot be a file ([`RelativePath`]'s rule, the same as for keys); if another
+//! absolute, holds `..`, is not UTF-8 or cannot be a file ([`crate::destination::RelativePath`]'s rule, the same as for keys); if another
 //! entry has that name already, or lies where a directory would have to be; if it is a device, a pipe or a socket. A
 //! symbolic link is kept if it is relative and cannot lead out of the tree, whatever other links there are; a hard link if
 //! it names a file that came before it. Nothing is ever written through a link. Owners, times and modes are not taken
