@@ -5,9 +5,10 @@
 //! away: those never get as far as TLS.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::{fmt, io};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -33,8 +34,6 @@ pub enum Manner {
 pub struct Door {
     runtime: Option<Runtime>,
     address: SocketAddr,
-    /// Keeps the port while the door changes its state.
-    _reservation: TcpSocket,
     state: Mutex<State>,
     manners: Arc<Mutex<VecDeque<Manner>>>,
 }
@@ -51,16 +50,8 @@ impl Door {
     pub fn shut() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("start a runtime");
-        let socket = bound(([127, 0, 0, 1], 0).into());
-        let address = socket.local_addr().expect("ask a socket for its address");
-        let _reservation = bound(address);
-        Self {
-            runtime: Some(runtime),
-            address,
-            _reservation,
-            state: Mutex::new(State::Shut(socket)),
-            manners: Arc::default(),
-        }
+        let (socket, address) = somewhere();
+        Self { runtime: Some(runtime), address, state: Mutex::new(State::Shut(socket)), manners: Arc::default() }
     }
 
     /// A door that leads to `target`.
@@ -100,16 +91,31 @@ impl Door {
         let Some(runtime) = &self.runtime else { return };
         // The listener has gone when nobody listens to the channel any more.
         runtime.block_on(ending.closed());
-        *state = State::Shut(bound(self.address));
+        *state = State::Shut(bound(self.address).expect("bind the door's port again"));
     }
 }
 
-fn bound(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().expect("make a socket");
-    // Connections of the port's earlier life may linger, and the reservation has the port too.
-    let shared = socket.set_reuseaddr(true).and_then(|()| socket.set_reuseport(true));
-    shared.and_then(|()| socket.bind(address)).expect("bind a port of 127.0.0.1");
-    socket
+/// A port that the system gives to nobody who asks for any: those begin at 32768. A door that is shut does not listen, so
+/// another socket could have been given its port.
+fn somewhere() -> (TcpSocket, SocketAddr) {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() % 12_000;
+    for _ in 0..1_000 {
+        let offset = (first + u32::from(NEXT.fetch_add(1, Ordering::Relaxed))) % 12_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], 20_000 + offset as u16));
+        if let Ok(socket) = bound(address) {
+            return (socket, address);
+        }
+    }
+    panic!("no port from 20000 to 31999 is free");
+}
+
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections of the port's earlier life may linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn accept(
