@@ -80,7 +80,7 @@ impl Door {
         let Some(runtime) = &self.runtime else { return };
         let _context = runtime.enter();
         let listener = socket.listen(128).expect("listen on a port that is bound");
-        runtime.spawn(accept(listener, target, self.manners.clone(), ended));
+        runtime.spawn(accept(ended, target, self.manners.clone(), listener));
     }
 
     /// Ends every connection, and refuses new ones.
@@ -118,11 +118,12 @@ fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
+/// The listener is the last argument, so that it is dropped first: who waits for `ended` finds the port free.
 async fn accept(
-    listener: TcpListener,
+    mut ended: watch::Receiver<()>,
     target: SocketAddr,
     manners: Arc<Mutex<VecDeque<Manner>>>,
-    mut ended: watch::Receiver<()>,
+    listener: TcpListener,
 ) {
     loop {
         tokio::select! {
