@@ -89,6 +89,8 @@ fn until_signalled<T>(progress: &Progress, work: impl Future<Output = T>) -> Res
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let result = runtime.block_on(async {
         tokio::select! {
+            // The handlers first: as the first process of a container it could not be ended without them.
+            biased;
             signal = termination::signal() => Err(termination::interrupted(signal, progress)),
             output = work => Ok(output),
         }
