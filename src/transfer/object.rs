@@ -119,9 +119,7 @@ impl Object {
         let mut journal = None;
         if let Some(line) = line {
             extents = earlier_extents(&partial, &line, algorithm, version.size_bytes)?;
-            let records: String =
-                extents.iter().map(|(offset, checksum)| journal::record(*offset, *checksum)).collect();
-            journal = Some(partial.begin_journal((journal::beginning(&line, boot_id()) + &records).as_bytes())?);
+            journal = Some(partial.begin_journal(journal_of(&line, extents.iter().copied()).as_bytes())?);
         }
         let ledger = Ledger::new(cuts, extents);
         let resumed_bytes = ledger.present_bytes();
@@ -200,9 +198,7 @@ impl Object {
         }
         let Some(line) = self.version.journal_line(endpoint, self.algorithm, ledger.cuts()) else { return Ok(()) };
         if self.journal.is_some() {
-            let records: String =
-                ledger.extents().map(|(offset, checksum)| journal::record(offset, checksum)).collect();
-            self.partial.begin_journal((journal::beginning(&line, boot_id()) + &records).as_bytes())?;
+            self.partial.begin_journal(journal_of(&line, ledger.extents()).as_bytes())?;
         }
         Ok(())
     }
@@ -225,6 +221,12 @@ impl Object {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A journal that begins with these extents.
+fn journal_of(line: &str, extents: impl Iterator<Item = (u64, RangeChecksum)>) -> String {
+    let records = extents.map(|(offset, checksum)| journal::record(offset, checksum));
+    records.fold(journal::beginning(line, boot_id()), |journal, record| journal + &record)
 }
 
 /// The name of an object's partial: the same in every run, whatever state the object is in.
