@@ -8,6 +8,7 @@
 //! The program is all of its own parts: started with the right first argument it is the server, the floor, or the
 //! parent of one run ([`crate::measure`]).
 
+mod ballast;
 mod cases;
 mod clients;
 mod data;
@@ -26,6 +27,7 @@ use crate::{
     initializer::{Profile, binary},
     measure::measure_if_asked,
 };
+use ballast::Ballast;
 use options::Options;
 use report::CaseReport;
 use rounds::Failure;
@@ -59,8 +61,16 @@ pub fn main() -> ExitCode {
     let data = data::data_file(&cache);
     let mut reports: Vec<CaseReport> = Vec::new();
     let mut skipped = String::new();
+    let ballast = if options.ballast { Ballast::new(&options.destination) } else { Ok(Ballast::none()) };
+    let mut ballast = match ballast {
+        Ok(ballast) => ballast,
+        Err(error) => {
+            eprintln!("bench: {}: {error}", options.destination.display());
+            return ExitCode::FAILURE;
+        }
+    };
     for case in options.cases() {
-        match rounds::run(&case, &options, &cache, &data) {
+        match rounds::run(&case, &options, &cache, &data, &mut ballast) {
             // Times under valgrind are no news: its own file has the counts.
             Ok(_) if options.callgrind.is_some() => {}
             Ok(report) => {

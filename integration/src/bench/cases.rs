@@ -89,6 +89,16 @@ impl Case {
                 )
             },
             Self {
+                pace: Some(DISTANT),
+                connections: 16,
+                clients: vec![Client::Ours, Client::S5cmd, Client::Floor],
+                ..Self::new(
+                    "distant-4x1024",
+                    "The same distant store: 4 x 1 GiB over TLS",
+                    objects("4x1g", 4, 1024 * MIB),
+                )
+            },
+            Self {
                 clients: vec![Client::Ours, Client::Limited],
                 ..Self::new("memory-64m", "One object of 4 GiB over TLS into a memory cgroup of 64 MiB", one())
             },

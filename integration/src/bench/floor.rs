@@ -1,8 +1,8 @@
 //! The floor: what no client can be below that does the same work on the same machine.
 //!
 //! A few threads, each with one blocking connection, take ranges of 16 MiB in turn. Each receives 256 KiB per system call,
-//! decrypts the records from there straight into the buffer that is written (no other copy is made), and writes 32 KiB at a
-//! time at their place in a file whose blocks are allocated before. It lists nothing, signs nothing, checks nothing and
+//! decrypts the records from there straight into the buffer that is written (no other copy is made), and writes that at its
+//! place in a file whose blocks are allocated before. It lists nothing, signs nothing, checks nothing and
 //! retries nothing: the list of objects comes as a file.
 
 mod connection;
@@ -38,13 +38,8 @@ const FLOOR: &str = "--floor";
 /// What is asked at once.
 const RANGE_BYTES: u64 = 16 << 20;
 
-/// What is collected before it is written.
+/// What is collected and then written at once.
 const BUFFER_BYTES: usize = 256 * 1024;
-
-/// What is written at once. The size of a write decides the size of the folios that the page cache takes, and on a virtual
-/// machine whose hypervisor takes back free blocks of 2 MiB, folios from those cost ten times as much. docs/PERFORMANCE.md
-/// has the figures.
-const WRITE_BYTES: usize = 32 * 1024;
 
 /// A run of the floor.
 pub(super) fn command(case: &Case, endpoint: &str, ca: &Path, scratch: &Path, destination: &Path) -> Measured {
@@ -168,19 +163,12 @@ fn fetch(connection: &mut Connection, piece: &Piece, buffer: &mut [u8]) -> io::R
         while filled < wanted {
             filled += connection.receive(&mut buffer[filled..])?;
         }
-        write(&file.lock().unwrap_or_else(PoisonError::into_inner), &buffer[..wanted], at)?;
+        file.lock().unwrap_or_else(PoisonError::into_inner).write_all_at(&buffer[..wanted], at)?;
         buffer.copy_within(wanted..filled, 0);
         filled -= wanted;
         at += wanted as u64;
     }
     Ok(())
-}
-
-fn write(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    let parts = bytes.chunks(WRITE_BYTES).enumerate();
-    parts
-        .map(|(index, part)| (part, at + (index * WRITE_BYTES) as u64))
-        .try_for_each(|(part, at)| file.write_all_at(part, at))
 }
 
 fn tls_config(ca: &Path) -> ClientConfig {

@@ -8,12 +8,14 @@ use super::{cases::Case, clients::Client};
 pub(super) const USAGE: &str = "\
 usage: bench [OPTIONS]
   --case NAME[,NAME]      only these: tls-4x512 plain-4x512 tls-1x4096 plain-1x4096 tls-5000x16k tls-500x4m distant
-                          memory-64m start, and for --callgrind tls-2x64 plain-2x64 tls-500x16k
+                          distant-4x1024 memory-64m start, and for --callgrind tls-2x64 plain-2x64 tls-500x16k
   --clients NAME[,NAME]   only these: ours limited s5cmd kserve awscli curl floor
   --rounds N              how often (default: 5, start 21)
   --destination DIR       where to download to: on a disk (default: .)
   --out FILE              write the report there, as Markdown
   --plot FILE             write the plot there, as SVG
+  --ballast               hold the machine's free memory between the runs, and give each run what it needs of it: for
+                          virtual machines whose host takes free memory back
   --callgrind FILE        run our binary under valgrind, once, and leave the profile there
 environment: STORAGE_INITIALIZER_BIN BENCH_S5CMD BENCH_KSERVE_PYTHON BENCH_AWS BENCH_CURL replace a program;
              XDG_CACHE_HOME is where the data and the peers are kept";
@@ -28,6 +30,7 @@ pub(super) struct Options {
     pub(super) out: Option<PathBuf>,
     pub(super) plot: Option<PathBuf>,
     pub(super) callgrind: Option<PathBuf>,
+    pub(super) ballast: bool,
 }
 
 impl Options {
@@ -41,6 +44,7 @@ impl Options {
             out: None,
             plot: None,
             callgrind: None,
+            ballast: false,
         };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -55,6 +59,7 @@ impl Options {
                     let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);
                     options.rounds = Some(rounds.ok_or("--rounds needs a number, 1 at least")?);
                 }
+                "--ballast" => options.ballast = true,
                 "--destination" => options.destination = value()?.into(),
                 "--out" => options.out = Some(value()?.into()),
                 "--plot" => options.plot = Some(value()?.into()),

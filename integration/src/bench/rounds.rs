@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    ballast::Ballast,
     cases::{Case, Scale},
     clients::{Client, Programs},
     memory::MemoryGroup,
@@ -22,6 +23,9 @@ use crate::{
 
 /// The memory limit of [`Client::Limited`]: what a small init container has.
 const LIMIT_BYTES: u64 = 64 << 20;
+
+/// What a run has of free memory beyond what it writes: for the programs, and so that the kernel need not look for any.
+const SPARE_BYTES: u64 = 1536 << 20;
 
 /// Why a case has no figures.
 pub(super) enum Failure {
@@ -38,7 +42,13 @@ impl From<String> for Failure {
 }
 
 /// Runs every round of a case.
-pub(super) fn run(case: &Case, options: &Options, cache: &Path, data: &Path) -> Result<CaseReport, Failure> {
+pub(super) fn run(
+    case: &Case,
+    options: &Options,
+    cache: &Path,
+    data: &Path,
+    ballast: &mut Ballast,
+) -> Result<CaseReport, Failure> {
     let group = case.clients.contains(&Client::Limited).then(|| MemoryGroup::new(LIMIT_BYTES)).transpose();
     let group = group.map_err(Failure::Impossible)?;
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(&options.destination);
@@ -66,6 +76,7 @@ pub(super) fn run(case: &Case, options: &Options, cache: &Path, data: &Path) -> 
             fs::create_dir(&destination).map_err(|error| error.to_string())?;
             let programs = if client == Client::Limited { &limited } else { &programs };
             let measured = programs.command(client, case, &server, &destination);
+            ballast.leave(case.bytes() + SPARE_BYTES).map_err(|error| error.to_string())?;
             server.take_statistics();
             let cost = measured.run();
             let statistics = server.take_statistics();
@@ -75,7 +86,7 @@ pub(super) fn run(case: &Case, options: &Options, cache: &Path, data: &Path) -> 
             }
             check(case, client, &destination, (round == 0).then_some(&content))?;
             // Many small files are left there until the case ends, for the reason that `spread` has.
-            remove_and_sync(&destination, case.scale == Scale::PerGib).map_err(|error| error.to_string())?;
+            remove_and_sync(&destination, case.scale == Scale::PerGib, ballast).map_err(|error| error.to_string())?;
             let first_request = statistics.first_request.map(|at| at.saturating_sub(cost.started));
             runs.push(Run { client, cost, statistics, first_request });
         }
@@ -145,9 +156,9 @@ fn files(directory: &Path) -> io::Result<u64> {
         .sum()
 }
 
-/// Asks ext4 to put each directory in here somewhere else on the disk, as far as there is ext4. It does not give an inode
-/// away again for some minutes after a removal, and looks at each that it passes over: where thousands of files were
-/// removed just before, the next thousands cost thirty times as much.
+/// Asks ext4 to put each directory in here somewhere else on the disk, as far as there is ext4. Without a journal it does not
+/// give an inode away again for some minutes after a removal, and looks at each that it passes over: where thousands of
+/// files were removed just before, the next thousands cost thirty times as much.
 fn spread(directory: &Path) {
     if let Ok(directory) = File::open(directory)
         && let Ok(flags) = rustix::fs::ioctl_getflags(&directory)
@@ -157,10 +168,11 @@ fn spread(directory: &Path) {
 }
 
 /// So that no run pays for the writing back of the one before.
-fn remove_and_sync(destination: &Path, remove: bool) -> io::Result<()> {
+fn remove_and_sync(destination: &Path, remove: bool, ballast: &mut Ballast) -> io::Result<()> {
     if remove {
         fs::remove_dir_all(destination)?;
     }
+    ballast.take()?;
     let parent = File::open(destination.parent().unwrap_or(destination))?;
     Ok(rustix::fs::syncfs(parent)?)
 }
