@@ -19,10 +19,6 @@ use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise};
 use super::{FILE_MODE, Stamp, VolumeError, write_error};
 use crate::{ranges::ByteRange, units::MIB};
 
-/// How much one system call writes. Larger ones take larger blocks of memory for the page cache, which virtual machines
-/// may have to get back from their hosts first: docs/PERFORMANCE.md has the measurement.
-const WRITE_BYTES: usize = 64 << 10;
-
 /// Below this, writing finds out as early as reserving.
 const RESERVE_FROM_BYTES: u64 = MIB;
 
@@ -125,12 +121,7 @@ impl Partial {
     /// [`VolumeError::Write`] as the system has it.
     pub fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut at = offset_bytes;
-        for part in bytes.chunks(WRITE_BYTES) {
-            self.file.write_all_at(part, at).map_err(|error| self.error(error))?;
-            at += part.len() as u64;
-        }
-        Ok(())
+        self.file.write_all_at(bytes, offset_bytes).map_err(|error| self.error(error))
     }
 
     /// Reads `buffer.len()` bytes from `offset_bytes` on.
