@@ -360,7 +360,7 @@ impl Transfer {
     pub async fn run(&self) -> Result<(), TransferError> {
         let engine = &self.engine;
         let mut growth = Growth::new(self.concurrency.most);
-        let mut ticks = tokio::time::interval(growth::INTERVAL);
+        let mut ticks = tokio::time::interval(growth::TICK);
         ticks.tick().await;
         let mut bytes = engine.progress.received_bytes();
         loop {
