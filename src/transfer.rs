@@ -72,7 +72,7 @@ use crate::{
     s3::{ObjectHead, S3, S3Error},
     settings::Limits,
     units::MIB,
-    volume::{FreeSpace, ModelVolume, Partial, Presence, VolumeError, Whole, check_ways},
+    volume::{FreeSpace, ModelVolume, Partial, Presence, VolumeError, Whole, WriteBehind, check_ways},
 };
 pub use verify::Difference;
 
@@ -605,7 +605,8 @@ impl Engine {
         let Some(range) = ByteRange::new(0, version.size_bytes) else {
             return self.complete(file, volume, version, &partial, Verified::Empty, Arrival::Fetched);
         };
-        let mut sink = WholeSink { engine: self, partial: &partial, told: None, running: None, counted: 0 };
+        let behind = WriteBehind::new(0);
+        let mut sink = WholeSink { engine: self, partial: &partial, told: None, running: None, counted: 0, behind };
         let result = RangeFetch::new(self, version, range, true).run(worker, &mut sink).and_then(|()| {
             let pieces = self.pieces(version, sink.told.take().unwrap_or(Verifiability::Absent))?;
             for piece in &pieces {

@@ -48,7 +48,7 @@ use crate::{
     destination::{RESERVED, RelativePath},
     units::ByteSize,
 };
-pub use partial::{Journal, Partial, Whole};
+pub use partial::{Journal, Partial, Whole, WriteBehind};
 pub use space::FreeSpace;
 pub use stamp::{Stamp, boot_id};
 

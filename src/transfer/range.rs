@@ -8,7 +8,7 @@ use crate::{
     ranges::ByteRange,
     retry::Backoff,
     s3::{Attempt, Get, Reader},
-    volume::{Partial, VolumeError},
+    volume::{Partial, VolumeError, WriteBehind},
 };
 
 /// How much is gathered before it is written: large enough that the system calls cost nothing, small enough to stay in
@@ -164,6 +164,7 @@ pub(super) struct WholeSink<'a> {
     pub(super) told: Option<Verifiability>,
     pub(super) running: Option<Running>,
     pub(super) counted: u64,
+    pub(super) behind: WriteBehind,
 }
 
 impl Sink for WholeSink<'_> {
@@ -185,6 +186,7 @@ impl Sink for WholeSink<'_> {
             running.update(bytes);
         }
         self.partial.write_at(bytes, offset_bytes)?;
+        self.partial.written(&mut self.behind, offset_bytes + bytes.len() as u64)?;
         self.counted += bytes.len() as u64;
         self.engine.progress.received(bytes.len() as u64);
         Ok(())
@@ -199,32 +201,25 @@ pub(super) struct ExtentSink<'a> {
     extent_begin: u64,
     extent_end: u64,
     running: Running,
-    before: Option<ByteRange>,
+    behind: WriteBehind,
 }
 
 impl<'a> ExtentSink<'a> {
     pub(super) fn new(engine: &'a Engine, object: &'a super::object::Object, range: ByteRange) -> Self {
         let extent_begin = range.offset_bytes();
         let extent_end = object.cut_after(extent_begin);
-        Self { engine, object, extent_begin, extent_end, running: Running::new(object.algorithm), before: None }
+        let (running, behind) = (Running::new(object.algorithm), WriteBehind::new(extent_begin));
+        Self { engine, object, extent_begin, extent_end, running, behind }
     }
 
-    /// The range has ended: what was written last is on its way out of the page cache too.
-    pub(super) fn end(self) -> Result<(), VolumeError> {
-        match self.before {
-            Some(last) => self.object.partial().written(last, Some(last)),
-            None => Ok(()),
-        }
+    /// The range has ended: what was written last leaves the page cache too.
+    pub(super) fn end(mut self) -> Result<(), VolumeError> {
+        self.object.partial().settle(&mut self.behind, self.extent_begin)
     }
 
     fn end_extent(&mut self) -> Result<(), VolumeError> {
         let checksum: RangeChecksum = self.running.finish();
-        let extent = ByteRange::new(self.extent_begin, checksum.len_bytes());
-        if let Some(extent) = extent {
-            self.object.partial().written(extent, self.before)?;
-        }
         self.object.finished(self.extent_begin, checksum)?;
-        self.before = extent;
         self.running = Running::new(self.object.algorithm);
         self.extent_begin = self.extent_end;
         self.extent_end = self.object.cut_after(self.extent_begin);
@@ -241,9 +236,11 @@ impl Sink for ExtentSink<'_> {
 
     fn take(&mut self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
         self.running.update(bytes);
+        let end = offset_bytes + bytes.len() as u64;
         self.object.partial().write_at(bytes, offset_bytes)?;
+        self.object.partial().written(&mut self.behind, end)?;
         self.object.count(bytes.len() as u64, &self.engine.progress);
-        if offset_bytes + bytes.len() as u64 == self.extent_end {
+        if end == self.extent_end {
             self.end_extent()?;
         }
         Ok(())

@@ -22,6 +22,13 @@ use crate::{ranges::ByteRange, units::MIB};
 /// Below this, writing finds out as early as reserving.
 const RESERVE_FROM_BYTES: u64 = MIB;
 
+/// How much is handed to the disk at a time, where the page cache has to be spared.
+const WRITE_BACK_BYTES: u64 = MIB;
+
+/// How far behind the last byte the page cache is emptied: what the disk has to do in the meantime. Each connection may
+/// have so much in it.
+const BEHIND_BYTES: u64 = 4 * MIB;
+
 /// How written bytes leave the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cache {
@@ -45,6 +52,22 @@ pub struct Partial {
     /// Whether write errors may come late: the file system is on the network, or in another process.
     is_remote: bool,
     has_journal: AtomicBool,
+}
+
+/// How far the disk is behind with a stretch that is written from its beginning on.
+#[derive(Debug)]
+pub struct WriteBehind {
+    /// Handed to the disk up to here.
+    started: u64,
+    /// On the disk, and out of the page cache, up to here.
+    dropped: u64,
+}
+
+impl WriteBehind {
+    /// Of a stretch that begins here.
+    pub fn new(offset_bytes: u64) -> Self {
+        Self { started: offset_bytes, dropped: offset_bytes }
+    }
 }
 
 /// A partial whose bytes are all there. It holds no descriptor: thousands of them may wait for their names.
@@ -133,26 +156,44 @@ impl Partial {
         self.file.read_exact_at(buffer, offset_bytes).map_err(|error| self.error(error))
     }
 
-    /// Where memory is scarce: starts to write this range out, and takes the one before it, which has had the time to
-    /// get there, out of the page cache. Elsewhere nothing happens: the model server maps the file next.
+    /// All is written up to `end_bytes`. Where memory is scarce, the disk gets it in time, and what has had the time to get
+    /// there leaves the page cache. Elsewhere nothing happens: the model server maps the file next.
     ///
     /// # Errors
     ///
     /// [`VolumeError::Write`] where the bytes have no place on the disk after all.
-    pub fn written(&self, range: ByteRange, before: Option<ByteRange>) -> Result<(), VolumeError> {
+    pub fn written(&self, behind: &mut WriteBehind, end_bytes: u64) -> Result<(), VolumeError> {
         if self.cache == Cache::Keep {
             return Ok(());
         }
-        // Advice only: a file system that cannot follow it keeps the pages, and the kernel reclaims them.
-        let _ = start_write_back(&self.file, range);
-        if let Some(before) = before {
-            match wait_for_write_back(&self.file, before) {
-                Err(error) if is_of_disk(&error) => return Err(self.error(error)),
-                _ => {}
-            }
-            let length = std::num::NonZeroU64::new(before.len_bytes());
-            let _ = fadvise(self.file.as_fd(), before.offset_bytes(), length, Advice::DontNeed);
+        let enough = |range: &ByteRange| range.len_bytes() >= WRITE_BACK_BYTES;
+        if let Some(range) = between(behind.started, end_bytes).filter(enough) {
+            // Advice only: a file system that cannot follow it keeps the pages, and the kernel reclaims them.
+            let _ = start_write_back(&self.file, range);
+            behind.started = end_bytes;
         }
+        let old = between(behind.dropped, end_bytes.saturating_sub(BEHIND_BYTES)).filter(enough);
+        old.map_or(Ok(()), |old| self.drop_pages(behind, old))
+    }
+
+    /// Nothing more follows in this stretch: what is left of it leaves the page cache too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Partial::written`].
+    pub fn settle(&self, behind: &mut WriteBehind, end_bytes: u64) -> Result<(), VolumeError> {
+        let rest = between(behind.dropped, end_bytes).filter(|_| self.cache == Cache::Drop);
+        rest.map_or(Ok(()), |rest| self.drop_pages(behind, rest))
+    }
+
+    fn drop_pages(&self, behind: &mut WriteBehind, range: ByteRange) -> Result<(), VolumeError> {
+        behind.dropped = range.end_bytes();
+        match wait_for_write_back(&self.file, range) {
+            Err(error) if is_of_disk(&error) => return Err(self.error(error)),
+            _ => {}
+        }
+        let length = std::num::NonZeroU64::new(range.len_bytes());
+        let _ = fadvise(self.file.as_fd(), range.offset_bytes(), length, Advice::DontNeed);
         Ok(())
     }
 
@@ -248,6 +289,10 @@ fn reserve(file: &File, len_bytes: u64) -> io::Result<()> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn between(begin_bytes: u64, end_bytes: u64) -> Option<ByteRange> {
+    ByteRange::new(begin_bytes, end_bytes.saturating_sub(begin_bytes))
 }
 
 fn start_write_back(file: &File, range: ByteRange) -> io::Result<()> {
