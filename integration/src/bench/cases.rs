@@ -73,6 +73,10 @@ impl Case {
             Self::new("tls-4x512", "4 x 512 MiB over TLS", four()),
             Self { tls: false, ..Self::new("plain-4x512", "4 x 512 MiB over plain HTTP", four()) },
             Self::new("tls-1x4096", "One object of 4 GiB over TLS", one()),
+            Self {
+                clients: vec![Client::Ours, Client::S5cmd, Client::Floor],
+                ..Self::new("tls-4x1024", "4 x 1 GiB over TLS", objects("4x1g", 4, 1024 * MIB))
+            },
             Self { tls: false, ..Self::new("plain-1x4096", "One object of 4 GiB over plain HTTP", one()) },
             Self {
                 scale: Scale::Total,
