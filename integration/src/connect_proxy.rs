@@ -5,10 +5,10 @@
 //! `CONNECT` and forwards requests in absolute form, records what it was asked for, and may want a password.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
+
+use crate::listening::{Listening, Streams};
 
 /// No sane request head is longer; one that is ends the connection.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
@@ -16,9 +16,8 @@ const HEAD_LIMIT_BYTES: usize = 64 * 1024;
 /// A running proxy; dropping it ends it and every connection through it.
 #[derive(Debug)]
 pub struct ConnectProxy {
-    address: SocketAddr,
     state: Arc<State>,
-    listening: Option<JoinHandle<()>>,
+    listening: Listening,
 }
 
 #[derive(Debug)]
@@ -26,9 +25,7 @@ struct State {
     target: SocketAddr,
     /// The value of `Proxy-Authorization` without which nobody is led.
     authorization: Option<String>,
-    ended: AtomicBool,
     heads: Mutex<Vec<String>>,
-    open: Mutex<Vec<TcpStream>>,
 }
 
 impl ConnectProxy {
@@ -44,35 +41,20 @@ impl ConnectProxy {
     }
 
     fn start_with(target: SocketAddr, authorization: Option<String>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a port of 127.0.0.1");
-        let address = listener.local_addr().expect("ask a listener for its address");
-        let ended = AtomicBool::new(false);
-        let state = Arc::new(State { target, authorization, ended, heads: Mutex::default(), open: Mutex::default() });
-        let accepting = state.clone();
-        let listening = std::thread::spawn(move || {
-            for client in listener.incoming() {
-                if accepting.ended.load(Ordering::SeqCst) {
-                    return;
-                }
-                let Ok(client) = client else { continue };
-                let state = accepting.clone();
-                std::thread::spawn(move || {
-                    // A connection that fails is the client's to notice.
-                    let _ = state.lead(client);
-                });
-            }
-        });
-        Self { address, state, listening: Some(listening) }
+        let state = Arc::new(State { target, authorization, heads: Mutex::default() });
+        let leading = state.clone();
+        let listening = Listening::start(move |client, streams| leading.lead(client, streams));
+        Self { state, listening }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// What belongs into `HTTPS_PROXY` or `HTTP_PROXY`: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.address())
     }
 
     /// The head of every request so far: one `CONNECT` per tunnel, or the first forwarded request of a connection.
@@ -88,7 +70,7 @@ impl ConnectProxy {
 }
 
 impl State {
-    fn lead(&self, mut client: TcpStream) -> io::Result<()> {
+    fn lead(&self, mut client: TcpStream, streams: &Streams) -> io::Result<()> {
         let Some((head, rest)) = read_head(&mut client)? else { return Ok(()) };
         let tunnel = head.starts_with("CONNECT ");
         lock(&self.heads).push(head.clone());
@@ -98,10 +80,7 @@ impl State {
             return client.write_all(format!("{challenge}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
         }
         let mut server = TcpStream::connect(self.target)?;
-        lock(&self.open).extend([client.try_clone()?, server.try_clone()?]);
-        if self.ended.load(Ordering::SeqCst) {
-            return Ok(());
-        }
+        streams.add(&server)?;
         if tunnel {
             client.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")?;
         } else {
@@ -142,20 +121,6 @@ fn read_head(client: &mut TcpStream) -> io::Result<Option<(String, Vec<u8>)>> {
             return Ok(None);
         }
         bytes.extend_from_slice(&buffer[..count]);
-    }
-}
-
-impl Drop for ConnectProxy {
-    fn drop(&mut self) {
-        self.state.ended.store(true, Ordering::SeqCst);
-        for stream in lock(&self.state.open).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        // Wakes the listener, which then sees that it ended.
-        let _ = TcpStream::connect(self.address);
-        if let Some(listening) = self.listening.take() {
-            let _ = listening.join();
-        }
     }
 }
 

@@ -8,15 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use crate::listening::Listening;
 use crate::pki::ServerIdentity;
 use crate::s3_server::AccessKey;
 
@@ -87,19 +86,16 @@ pub struct IdentityRequest {
 /// A running server; dropping it ends it.
 #[derive(Debug)]
 pub struct IdentityServer {
-    address: SocketAddr,
     scheme: &'static str,
     state: Arc<State>,
-    listening: Option<JoinHandle<()>>,
+    listening: Listening,
 }
 
 #[derive(Debug)]
 struct State {
-    ended: AtomicBool,
     tls: Option<Arc<rustls::ServerConfig>>,
     script: Mutex<Script>,
     requests: Mutex<Vec<IdentityRequest>>,
-    open: Mutex<Vec<TcpStream>>,
 }
 
 #[derive(Debug, Default)]
@@ -119,53 +115,26 @@ impl IdentityServer {
 
     /// The same over TLS.
     pub fn start_tls(keys: impl IntoIterator<Item = TemporaryKeys>, identity: ServerIdentity) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("TLS versions that the provider has")
-            .with_no_client_auth()
-            .with_single_cert(identity.chain, identity.key)
-            .expect("a certificate and a key that the server can use");
-        Self::start_with(keys, Some(Arc::new(config)))
+        Self::start_with(keys, Some(identity.server_config(rustls::DEFAULT_VERSIONS)))
     }
 
     fn start_with(keys: impl IntoIterator<Item = TemporaryKeys>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a port of 127.0.0.1");
-        let address = listener.local_addr().expect("ask a listener for its address");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let script = Script { keys: keys.into_iter().collect(), ..Script::default() };
-        let state = Arc::new(State {
-            ended: AtomicBool::new(false),
-            tls,
-            script: Mutex::new(script),
-            requests: Mutex::default(),
-            open: Mutex::default(),
-        });
-        let accepting = state.clone();
-        let listening = std::thread::spawn(move || {
-            for client in listener.incoming() {
-                if accepting.ended.load(Ordering::SeqCst) {
-                    return;
-                }
-                let Ok(client) = client else { continue };
-                let state = accepting.clone();
-                std::thread::spawn(move || {
-                    // A connection that fails is the client's to notice.
-                    let _ = state.serve(client);
-                });
-            }
-        });
-        Self { address, scheme, state, listening: Some(listening) }
+        let state = Arc::new(State { tls, script: Mutex::new(script), requests: Mutex::default() });
+        let serving = state.clone();
+        let listening = Listening::start(move |client, _| serving.serve(client));
+        Self { scheme, state, listening }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// What belongs into `AWS_ENDPOINT_URL_STS` or `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme, self.address)
+        format!("{}://{}", self.scheme, self.address())
     }
 
     /// What belongs into `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
@@ -199,20 +168,6 @@ impl IdentityServer {
     }
 }
 
-impl Drop for IdentityServer {
-    fn drop(&mut self) {
-        self.state.ended.store(true, Ordering::SeqCst);
-        for stream in lock(&self.state.open).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        // Wakes the listener.
-        let _ = TcpStream::connect(self.address);
-        if let Some(listening) = self.listening.take() {
-            let _ = listening.join();
-        }
-    }
-}
-
 /// What is answered.
 struct Answer {
     status: u16,
@@ -228,7 +183,6 @@ impl Answer {
 
 impl State {
     fn serve(&self, tcp: TcpStream) -> io::Result<()> {
-        lock(&self.open).push(tcp.try_clone()?);
         match &self.tls {
             None => self.answer(tcp),
             Some(config) => {

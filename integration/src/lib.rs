@@ -29,6 +29,7 @@ pub mod connect_proxy;
 pub mod door;
 pub mod identity;
 pub mod initializer;
+mod listening;
 pub mod measure;
 pub mod mount;
 pub mod mounted_volume;

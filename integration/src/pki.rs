@@ -16,8 +16,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use time::{Duration, OffsetDateTime};
 
 /// What a server presents: its chain, end-entity certificate first, and the private key.
@@ -27,6 +29,19 @@ pub struct ServerIdentity {
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key of the first certificate.
     pub key: PrivateKeyDer<'static>,
+}
+
+impl ServerIdentity {
+    /// A server that presents it and asks clients for nothing.
+    pub(crate) fn server_config(self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)
+            .expect("TLS versions that the provider has")
+            .with_no_client_auth()
+            .with_single_cert(self.chain, self.key)
+            .expect("a certificate and a key that the server can use");
+        Arc::new(config)
+    }
 }
 
 impl Clone for ServerIdentity {

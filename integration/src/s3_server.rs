@@ -219,14 +219,7 @@ fn acceptor(identity: ServerIdentity, versions: TlsVersions) -> TlsAcceptor {
         TlsVersions::Tls12 => &[&TLS12],
         TlsVersions::Tls13 => &[&TLS13],
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .expect("TLS versions that the provider has")
-        .with_no_client_auth()
-        .with_single_cert(identity.chain, identity.key)
-        .expect("a certificate and a key that the server can use");
-    TlsAcceptor::from(Arc::new(config))
+    TlsAcceptor::from(identity.server_config(versions))
 }
 
 /// What the accept loop and the test share.

@@ -1,7 +1,6 @@
 //! TLS in front of what speaks none: makes an `http://` proxy an `https://` one, and a store what a proxy pretends it is.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -20,14 +19,7 @@ pub struct TlsFront {
 impl TlsFront {
     /// Starts one that presents `identity` and leads to `target`.
     pub fn start(identity: ServerIdentity, target: SocketAddr) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("TLS versions that the provider has")
-            .with_no_client_auth()
-            .with_single_cert(identity.chain, identity.key)
-            .expect("a certificate and a key that the server can use");
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = TlsAcceptor::from(identity.server_config(rustls::DEFAULT_VERSIONS));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("start a runtime");
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).expect("bind a port of 127.0.0.1");

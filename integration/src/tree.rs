@@ -13,6 +13,21 @@ use aws_lc_rs::digest;
 
 use crate::s3_server::ObjectData;
 
+/// Names that some layer between a bucket and a disk takes for syntax.
+pub const ODD_NAMES: [&str; 11] = [
+    "with space.txt",
+    "a+b.txt",
+    "100%.txt",
+    "percent%2Fencoded.txt",
+    "hash#tag.txt",
+    "question?mark=1&x.txt",
+    "ünïcödé/模型.bin",
+    "quote\"and'.txt",
+    "semi;colon,comma.txt",
+    "tilde~(paren)!*.txt",
+    ".hidden/.file",
+];
+
 /// One entry of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {

@@ -25,27 +25,12 @@ use storage_initializer_integration::{
     pod::{ACCESS_KEY_ID, SECRET_ACCESS_KEY, assert_nothing_visible},
     s3_client::S3Client,
     s3_server::{AccessKey, Checksum, Object, Operation, S3Server},
-    tree::Tree,
+    tree::{ODD_NAMES, Tree},
 };
 use tempfile::TempDir;
 
 /// Above what is fetched in one piece.
 const LARGE_BYTES: u64 = 40 << 20;
-
-/// Names that some layer between a bucket and a disk takes for syntax.
-const ODD_NAMES: [&str; 11] = [
-    "with space.txt",
-    "a+b.txt",
-    "100%.txt",
-    "percent%2Fencoded.txt",
-    "hash#tag.txt",
-    "question?mark=1&x.txt",
-    "ünïcödé/模型.bin",
-    "quote\"and'.txt",
-    "semi;colon,comma.txt",
-    "tilde~(paren)!*.txt",
-    ".hidden/.file",
-];
 
 /// What a server can do that another cannot; docs/SERVERS.md has the same as a table.
 #[derive(Debug, Clone, Copy)]
