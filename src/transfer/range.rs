@@ -213,8 +213,8 @@ impl<'a> ExtentSink<'a> {
     }
 
     /// The range has ended: what was written last leaves the page cache too.
-    pub(super) fn end(mut self) -> Result<(), VolumeError> {
-        self.object.partial().settle(&mut self.behind, self.extent_begin)
+    pub(super) fn end(self) -> Result<(), VolumeError> {
+        self.object.partial().settle(&self.behind, self.extent_begin)
     }
 
     fn end_extent(&mut self) -> Result<(), VolumeError> {

@@ -172,8 +172,11 @@ impl Partial {
             let _ = start_write_back(&self.file, range);
             behind.started = end_bytes;
         }
-        let old = between(behind.dropped, end_bytes.saturating_sub(BEHIND_BYTES)).filter(enough);
-        old.map_or(Ok(()), |old| self.drop_pages(behind, old))
+        if let Some(old) = between(behind.dropped, end_bytes.saturating_sub(BEHIND_BYTES)).filter(enough) {
+            behind.dropped = old.end_bytes();
+            self.drop_pages(old)?;
+        }
+        Ok(())
     }
 
     /// Nothing more follows in this stretch: what is left of it leaves the page cache too.
@@ -181,13 +184,12 @@ impl Partial {
     /// # Errors
     ///
     /// As [`Partial::written`].
-    pub fn settle(&self, behind: &mut WriteBehind, end_bytes: u64) -> Result<(), VolumeError> {
+    pub fn settle(&self, behind: &WriteBehind, end_bytes: u64) -> Result<(), VolumeError> {
         let rest = between(behind.dropped, end_bytes).filter(|_| self.cache == Cache::Drop);
-        rest.map_or(Ok(()), |rest| self.drop_pages(behind, rest))
+        rest.map_or(Ok(()), |rest| self.drop_pages(rest))
     }
 
-    fn drop_pages(&self, behind: &mut WriteBehind, range: ByteRange) -> Result<(), VolumeError> {
-        behind.dropped = range.end_bytes();
+    fn drop_pages(&self, range: ByteRange) -> Result<(), VolumeError> {
         match wait_for_write_back(&self.file, range) {
             Err(error) if is_of_disk(&error) => return Err(self.error(error)),
             _ => {}

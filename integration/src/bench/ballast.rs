@@ -7,15 +7,11 @@
 //! It is held as page cache of a file without blocks, which the kernel takes back by itself where it needs it, and which
 //! counts as memory that may become dirty. Anonymous memory would be neither.
 
-use std::{
-    fs::{self, File},
-    io,
-    num::NonZeroU64,
-    os::unix::fs::FileExt as _,
-    path::Path,
-};
+use std::{fs::File, io, num::NonZeroU64, os::unix::fs::FileExt as _, path::Path};
 
 use rustix::fs::{Advice, fadvise};
+
+use super::machine::memory_bytes;
 
 /// What is taken and given back at a time.
 const PIECE_BYTES: u64 = 128 << 20;
@@ -43,6 +39,7 @@ impl Ballast {
     /// Holds nothing yet. The file has no name and no blocks.
     pub(super) fn new(directory: &Path) -> io::Result<Self> {
         let file = tempfile::tempfile_in(directory)?;
+        // More than any machine's memory.
         file.set_len(1 << 42)?;
         Ok(Self { file: Some(file), pieces: 0, buffer: vec![0; READ_BYTES] })
     }
@@ -51,14 +48,14 @@ impl Ballast {
     pub(super) fn take(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut patience = 16;
-        let mut free = free_bytes().unwrap_or_default();
+        let mut free = memory_bytes("MemFree");
         while free > FREE_BYTES + PIECE_BYTES && patience > 0 {
             let begin = self.pieces * PIECE_BYTES;
             for offset in (begin..begin + PIECE_BYTES).step_by(READ_BYTES) {
                 file.read_exact_at(&mut self.buffer, offset)?;
             }
             self.pieces += 1;
-            let now = free_bytes().unwrap_or_default();
+            let now = memory_bytes("MemFree");
             // Where the kernel would rather have it free, this would never end.
             patience -= u32::from(now > free - PIECE_BYTES / 2);
             free = now;
@@ -75,11 +72,4 @@ impl Ballast {
         fadvise(file, self.pieces * PIECE_BYTES, NonZeroU64::new(pieces * PIECE_BYTES), Advice::DontNeed)?;
         Ok(())
     }
-}
-
-/// `MemFree` of proc_meminfo(5).
-fn free_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
 }

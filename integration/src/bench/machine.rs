@@ -26,24 +26,33 @@ pub(super) fn refuse_memory_file_system(directory: &Path) -> Result<(), String> 
 
 /// The machine and the binary, as a Markdown list.
 pub(super) fn describe(destination: &Path, binary_bytes: u64) -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let (cpuinfo, meminfo) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())).unwrap_or_else(|| "unknown".to_owned())
-    };
+    let cpuinfo = read("/proc/cpuinfo");
     let flags = field(&cpuinfo, "flags");
     let ciphers: Vec<&str> =
         flags.split(' ').filter(|flag| ["aes", "vaes", "vpclmulqdq", "avx512f"].contains(flag)).collect();
-    let memory_kib: u64 = field(&meminfo, "MemTotal").trim_end_matches(" kB").parse().unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut text = String::new();
     let _ = writeln!(text, "- CPU: {} ({}), {cores} cores", field(&cpuinfo, "model name"), ciphers.join(", "));
-    let _ = writeln!(text, "- memory: {:.1} GiB", memory_kib as f64 / f64::from(1 << 20));
+    let _ = writeln!(text, "- memory: {:.1} GiB", memory_bytes("MemTotal") as f64 / f64::from(1 << 30));
     let _ = writeln!(text, "- kernel: {}", read("/proc/sys/kernel/osrelease").trim());
     let _ = writeln!(text, "- file system of the output: {}", file_system(destination));
     let _ = writeln!(text, "- release binary: {:.2} MB", binary_bytes as f64 / 1e6);
     text
+}
+
+/// A figure of proc_meminfo(5); 0 where there is none.
+pub(super) fn memory_bytes(name: &str) -> u64 {
+    let kib: u64 = field(&read("/proc/meminfo"), name).trim_end_matches(" kB").parse().unwrap_or_default();
+    kib << 10
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn field(text: &str, name: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// The type of the mount that a directory is on: proc_pid_mountinfo(5).

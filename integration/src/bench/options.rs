@@ -8,7 +8,8 @@ use super::{cases::Case, clients::Client};
 pub(super) const USAGE: &str = "\
 usage: bench [OPTIONS]
   --case NAME[,NAME]      only these: tls-4x512 plain-4x512 tls-1x4096 tls-4x1024 plain-1x4096 tls-5000x16k
-                          tls-500x4m distant distant-4x1024 memory-64m start, and for --callgrind tls-2x64 plain-2x64 tls-500x16k
+                          tls-500x4m distant distant-4x1024 memory-64m start, and for --callgrind tls-2x64 plain-2x64
+                          tls-500x16k
   --clients NAME[,NAME]   only these: ours limited s5cmd kserve awscli curl floor
   --rounds N              how often (default: 5, start 21)
   --destination DIR       where to download to: on a disk (default: .)
