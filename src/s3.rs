@@ -18,7 +18,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -81,6 +81,8 @@ struct Shared {
     /// streamed has its own watch, in `reader`.
     answer_timeout: Duration,
     stall_timeout: Duration,
+    /// The shortest time to an answer so far, in microseconds.
+    answered_in: AtomicU64,
 }
 
 /// Where requests go, and how they are signed.
@@ -260,6 +262,7 @@ impl S3 {
                     + limits.first_byte_timeout.value
                     + limits.stall_timeout.value,
                 stall_timeout: limits.stall_timeout.value,
+                answered_in: AtomicU64::new(u64::MAX),
             }),
         })
     }
@@ -284,6 +287,13 @@ impl S3 {
     /// The bounds of attempts, for those who count their own.
     pub fn policy(&self) -> Policy {
         self.shared.policy
+    }
+
+    /// How long the store took for the fastest of its answers to a head or a listing, which may have had to wait for a
+    /// connection; `None` before the first.
+    pub fn answers_after(&self) -> Option<Duration> {
+        let microseconds = self.shared.answered_in.load(Ordering::Relaxed);
+        (microseconds < u64::MAX).then(|| Duration::from_micros(microseconds))
     }
 
     /// Size, ETag, version and checksum of one object.
@@ -315,8 +325,7 @@ impl S3 {
                 etag: head.e_tag().map(str::to_owned),
                 modified_seconds: head.last_modified().map(DateTime::secs),
             },
-            // An object from before versioning has the version "null".
-            version: head.version_id().filter(|version| *version != "null").map(str::to_owned),
+            version: head.version_id().and_then(version_id),
         })
     }
 
@@ -438,8 +447,9 @@ impl S3 {
         let limit = self.shared.answer_timeout;
         let renewing = self.shared.renewing.as_deref();
         let issue = renewing.map(Renewing::issue);
+        let asked = Instant::now();
         match tokio::time::timeout(limit, answer).await {
-            Ok(result) => result.map_err(|error| {
+            Ok(result) => result.inspect(|_| self.answered_in(asked.elapsed())).map_err(|error| {
                 let mut failure = Failure::read(&error);
                 if let (Some(renewing), Some(issue)) = (renewing, issue)
                     && failure.may_be_of_keys(renewing, issue)
@@ -453,6 +463,11 @@ impl S3 {
                 Err(Failure::of_answer(Kind::Unreachable, Some(retry::Kind::Transient), finding))
             }
         }
+    }
+
+    fn answered_in(&self, elapsed: Duration) {
+        let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        self.shared.answered_in.fetch_min(microseconds, Ordering::Relaxed);
     }
 
     /// Signs for the region that the store names, once. A region that is wrong twice is an error.
@@ -585,6 +600,11 @@ fn check_answer(
 }
 
 /// The SDK's lengths are signed; no length is negative.
+/// An object from before versioning has the version "null", which is none.
+fn version_id(header: &str) -> Option<String> {
+    (header != "null").then(|| header.to_owned())
+}
+
 fn size(length: Option<i64>) -> u64 {
     u64::try_from(length.unwrap_or_default()).unwrap_or_default()
 }

@@ -44,10 +44,11 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use self::{
@@ -57,8 +58,8 @@ use self::{
     memory::Concurrency,
     object::{Object, Version, partial_name},
     progress::Progress,
-    queue::{LEAST_RANGE_BYTES, Queue, Start, Work},
-    range::{ExtentSink, RangeFetch, WholeSink, Worker},
+    queue::{Beginning, LEAST_RANGE_BYTES, Queue, Start, Work},
+    range::{ExtentSink, RangeFetch, Sink as _, WholeSink, Worker},
     verify::Piece,
 };
 use crate::{
@@ -161,6 +162,8 @@ pub enum TransferError {
 pub struct Transfer {
     engine: Arc<Engine>,
     concurrency: Concurrency,
+    /// How many connections there are at first; known when something is fetched first.
+    first: OnceLock<usize>,
     /// What the model must be, by `VERIFICATION_DIGEST`.
     pinned: Option<Hash>,
     /// What each destination had room for before the first byte, and what is needed of it.
@@ -217,7 +220,6 @@ impl Transfer {
     ) -> Result<Self, TransferError> {
         let cgroup = cgroup::Limits::read();
         let concurrency = Concurrency::for_limits(&cgroup, limits.max_objects.as_ref().map(|objects| objects.value));
-        tracing::debug!(connections = concurrency.few, at_most = concurrency.most, "limits of the transfer");
         let spaces = volumes.iter().map(|volume| Ok((volume.free_space()?, 0)));
         let needs = spaces.collect::<Result<_, VolumeError>>()?;
         let engine = Arc::new(Engine {
@@ -236,7 +238,7 @@ impl Transfer {
         });
         let pinned = limits.verification_digest.as_ref().map(|digest| digest.value.clone());
         let (needs, deferred) = (Mutex::new(needs), Mutex::new(Some(Vec::new())));
-        Ok(Self { engine, concurrency, pinned, needs, deferred })
+        Ok(Self { engine, concurrency, first: OnceLock::new(), pinned, needs, deferred })
     }
 
     /// Adds files of the plan. What is whole and unchanged is not fetched.
@@ -285,11 +287,20 @@ impl Transfer {
     }
 
     fn begin(&self, starts: Vec<Start>) -> Result<(), TransferError> {
+        let first = *self.first.get_or_init(|| {
+            let answer = self.engine.store.answers_after();
+            let waits_for_disk = self.engine.volumes.iter().any(|volume| volume.spares_the_page_cache());
+            let first = growth::at_first(self.concurrency.few, self.concurrency.most, answer, waits_for_disk);
+            self.engine.queue.begin(first, answer.unwrap_or_default());
+            let at_most = self.concurrency.most;
+            tracing::debug!(connections = first, at_most, answer = ?answer.unwrap_or_default(), "limits of the transfer");
+            first
+        });
         // A thread that would find nothing to do is not worth starting.
         let requests = starts.iter().map(|start| start.size_bytes.div_ceil(LEAST_RANGE_BYTES).max(1));
         let requests = usize::try_from(requests.sum::<u64>()).unwrap_or(usize::MAX);
         self.engine.queue.add(starts);
-        self.engine.have_workers(requests.min(self.concurrency.few))
+        self.engine.have_workers(requests.min(first))
     }
 
     /// The plan is complete and possible: earlier runs' partials that it does not name are removed, and files get their
@@ -463,10 +474,52 @@ impl Engine {
     fn begin(&self, start: Start, worker: &mut Worker) -> Result<(), TransferError> {
         let Some(volume) = self.volumes.get(start.file.destination) else { return Ok(()) };
         let mut version = Version::planned(&start.file);
-        match self.try_begin(&start, volume, &mut version, worker) {
+        let beginning = self.queue.beginning(&start);
+        let is_plain = start.number == 1 && start.presence == Presence::Absent && start.file.head.is_none();
+        if is_plain
+            && version.size_bytes > SPLIT_ABOVE_BYTES
+            && version.etag.is_some()
+            && !volume.has_partial(&partial_name(&start.file))
+        {
+            return self.begin_before_head(&start.file, volume, version, beginning);
+        }
+        match self.try_begin(&start, volume, &mut version, beginning, worker) {
             Ok(()) => Ok(()),
             Err(failed) => self.start_again(&start.file, start.number, version.size_bytes, failed),
         }
+    }
+
+    /// Nothing is there of a large object: its first ranges are asked for beside its head, and not after it.
+    fn begin_before_head(
+        &self,
+        file: &Arc<PlannedFile>,
+        volume: &Arc<ModelVolume>,
+        version: Version,
+        beginning: Beginning<'_>,
+    ) -> Result<(), TransferError> {
+        let object = Object::begin(Arc::clone(file), Arc::clone(volume), version.clone())?;
+        let object = Arc::new(object);
+        self.queue.open(Arc::clone(&object), beginning);
+        let result = self.tell(&object, version);
+        if result.is_err() {
+            object.never_tell();
+        }
+        let result = match result {
+            Err(Failed::Fatal(error)) => return Err(error),
+            result => result,
+        };
+        if object.head_returned(result) { self.conclude(object) } else { Ok(()) }
+    }
+
+    fn tell(&self, object: &Object, mut version: Version) -> Result<(), Failed> {
+        let head = self.runtime.block_on(self.store.head(&version.bucket, &version.key));
+        let head = head.map_err(|error| Failed::Fatal(error.into()))?;
+        if !version.is_of(&head) {
+            return Err(Failed::Changed);
+        }
+        version.adopt(&head);
+        let pieces = self.pieces(&version, head.checksum)?;
+        Ok(object.tell(version, pieces, &self.endpoint)?)
     }
 
     fn try_begin(
@@ -474,6 +527,7 @@ impl Engine {
         start: &Start,
         volume: &Arc<ModelVolume>,
         version: &mut Version,
+        beginning: Beginning<'_>,
         worker: &mut Worker,
     ) -> Result<(), Failed> {
         let file = &start.file;
@@ -525,7 +579,7 @@ impl Engine {
             object.count_resumed(&self.progress);
             let object = Arc::new(object);
             if object.has_gaps() {
-                self.queue.open(object);
+                self.queue.open(object, beginning);
                 return Ok(());
             }
             return self.conclude(object).map_err(Failed::Fatal);
@@ -606,8 +660,9 @@ impl Engine {
             return self.complete(file, volume, version, &partial, Verified::Empty, Arrival::Fetched);
         };
         let behind = WriteBehind::new(0);
-        let mut sink = WholeSink { engine: self, partial: &partial, told: None, running: None, counted: 0, behind };
-        let result = RangeFetch::new(self, version, range, true).run(worker, &mut sink).and_then(|()| {
+        let mut sink =
+            WholeSink { engine: self, partial: &partial, version, told: None, running: None, counted: 0, behind };
+        let result = RangeFetch::new(self, range, true).run(worker, &mut sink).and_then(|()| {
             let pieces = self.pieces(version, sink.told.take().unwrap_or(Verifiability::Absent))?;
             for piece in &pieces {
                 let arrived = sink.running.as_ref().map(|running| running.finish().checksum());
@@ -627,15 +682,17 @@ impl Engine {
 
     /// A range of a large object. Whoever brings the last one concludes the object.
     fn fetch_range(&self, object: Arc<Object>, range: ByteRange, worker: &mut Worker) -> Result<(), TransferError> {
+        let started = Instant::now();
         let mut sink = ExtentSink::new(self, &object, range);
-        let result = RangeFetch::new(self, &object.version, range, false).run(worker, &mut sink);
+        let result = RangeFetch::new(self, range, false).run(worker, &mut sink);
+        tracing::trace!(key = object.version().key, %range, end = sink.end_bytes(), elapsed = ?started.elapsed(), "range");
         let result = result.and_then(|()| Ok(sink.end()?));
         let result = match result {
             // Nothing that is under way can change that.
             Err(Failed::Fatal(error)) => return Err(error),
             result => result,
         };
-        if object.returned(result) { self.conclude(object) } else { Ok(()) }
+        if object.returned(range.offset_bytes(), result) { self.conclude(object) } else { Ok(()) }
     }
 
     /// Nothing of the object is under way any more: it is whole, or it has failed.
@@ -643,13 +700,13 @@ impl Engine {
         let failed = match object.take_failure() {
             Some(failed) => failed,
             None => match self.verify(&object) {
-                Ok(verified) => {
-                    let arrival = match object.resumed_bytes {
+                Ok((verified, resumed_bytes)) => {
+                    let arrival = match resumed_bytes {
                         0 => Arrival::Fetched,
                         kept_bytes => Arrival::Resumed { kept_bytes },
                     };
-                    let Object { file, volume, version, .. } = &*object;
-                    return match self.complete(file, volume, version, object.partial(), verified, arrival) {
+                    let Object { file, volume, .. } = &*object;
+                    return match self.complete(file, volume, object.version(), object.partial(), verified, arrival) {
                         Err(Failed::Fatal(error)) => Err(error),
                         _ => Ok(()),
                     };
@@ -658,14 +715,16 @@ impl Engine {
             },
         };
         object.take_back(&self.progress);
-        self.start_again(&object.file, object.start, object.version.size_bytes, failed)
+        self.start_again(&object.file, object.start, object.version().size_bytes, failed)
     }
 
-    fn verify(&self, object: &Object) -> Result<Verified, Failed> {
+    /// Compares what has arrived with what the store keeps. How it was verified, and how many bytes earlier runs had brought.
+    fn verify(&self, object: &Object) -> Result<(Verified, u64), Failed> {
+        let told = object.told()?;
         let mut wrong = Vec::new();
         let mut first = None;
-        for piece in &object.pieces {
-            let arrived = object.arrived(piece.range).map(|arrived| arrived.checksum());
+        for piece in &told.pieces {
+            let arrived = object.arrived(told.algorithm, piece.range).map(|arrived| arrived.checksum());
             let read_at = |bytes: &mut [u8], at| object.partial().read_at(bytes, at);
             if let Err(difference) = verify::check(piece, arrived, read_at)? {
                 wrong.push(piece.range);
@@ -673,9 +732,9 @@ impl Engine {
             }
         }
         match first {
-            None => Ok(verify::verified(&object.pieces)),
+            None => Ok((verify::verified(&told.pieces), told.resumed_bytes)),
             Some(difference) => {
-                object.forget(&wrong, &self.endpoint)?;
+                object.forget(told, &wrong, &self.endpoint)?;
                 Err(Failed::Damaged(difference))
             }
         }

@@ -19,6 +19,7 @@
 //!
 //! This module knows nothing of S3. When to write what is decided in `transfer`.
 
+mod direct;
 mod directory;
 mod lock;
 mod partial;
@@ -48,6 +49,7 @@ use crate::{
     destination::{RESERVED, RelativePath},
     units::ByteSize,
 };
+pub use direct::Buffer;
 pub use partial::{Journal, Partial, Whole, WriteBehind};
 pub use space::FreeSpace;
 pub use stamp::{Stamp, boot_id};
@@ -215,6 +217,11 @@ impl ModelVolume {
         self.cache.store(false, Ordering::Relaxed);
     }
 
+    /// Whether written bytes leave the page cache soon, or never get there.
+    pub fn spares_the_page_cache(&self) -> bool {
+        !self.cache.load(Ordering::Relaxed)
+    }
+
     /// How much the volume has room for, what earlier runs have left in the hidden directory included: it is continued,
     /// or removed.
     ///
@@ -236,6 +243,11 @@ impl ModelVolume {
     /// The same of a partial.
     pub fn presence_of_partial(&self, name: &str, len_bytes: u64, stamp: Option<&Stamp>) -> Presence {
         Presence::of(&self.partial_path(name), len_bytes, stamp)
+    }
+
+    /// Whether an earlier run has left a partial of this name.
+    pub fn has_partial(&self, name: &str) -> bool {
+        fs::symlink_metadata(self.partial_path(name)).is_ok()
     }
 
     /// Opens what has the final name of `path`, for reading; a link is not followed.
@@ -271,7 +283,7 @@ impl ModelVolume {
     ///
     /// [`VolumeError::Write`], among others with "no space left".
     pub fn partial(&self, name: &str, len_bytes: u64) -> Result<Partial, VolumeError> {
-        let cache = if self.cache.load(Ordering::Relaxed) { Cache::Keep } else { Cache::Drop };
+        let cache = if self.spares_the_page_cache() { Cache::Drop } else { Cache::Keep };
         Partial::open(self.partial_path(name), len_bytes, cache)
     }
 
@@ -621,6 +633,30 @@ mod tests {
         volume.remove_hidden_directory().unwrap();
         assert_eq!(fs::read(root.path().join("x/y")).unwrap(), b"abcdef");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn bytes_are_at_their_place_whichever_way_they_got_there() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = ModelVolume::open(root.path()).unwrap().unwrap();
+        volume.spare_the_page_cache();
+        // Neither the end nor where a connection broke is where a block ends.
+        let content: Vec<u8> = (0..3_000_005_u32).map(|at| (at % 251) as u8).collect();
+        let partial = volume.partial("p", content.len() as u64).unwrap();
+        let (mut at, mut behind, mut buffer) = (0, WriteBehind::new(0), Buffer::default());
+        for broken_at in [700_001, 2_000_000, content.len()] {
+            while at < broken_at {
+                let length = partial.at_once(at as u64).min(broken_at - at);
+                let bytes = buffer.of(length);
+                bytes.copy_from_slice(&content[at..at + length]);
+                partial.write_at(bytes, at as u64).unwrap();
+                at += length;
+                partial.written(&mut behind, at as u64).unwrap();
+            }
+        }
+        partial.settle(&behind, at as u64).unwrap();
+        volume.publish(&partial.complete(None).unwrap().0, &path("f")).unwrap();
+        assert!(fs::read(root.path().join("f")).unwrap() == content);
     }
 
     #[test]

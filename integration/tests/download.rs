@@ -93,12 +93,16 @@ mod a_tree {
     }
 
     #[test]
-    fn in_a_versioned_bucket_the_ranges_name_the_version() {
+    fn in_a_versioned_bucket_what_follows_the_head_names_the_version() {
         let pod = Pod::with(|server| server.versioned_bucket("models"));
         pod.put("model/large", Object::pattern(1, 40 << 20));
+        pod.server.fault(Fault::on_get("*", Action::TruncateAfter { body_bytes: 5 << 20 }).times(2));
         pod.download("s3://models/model").run().assert_exit(0);
         let gets = pod.server.requests_of(Operation::GetObject);
-        assert!(gets.iter().all(|get| get.query.contains("versionId=")), "{:?}", gets[0].query);
+        let (named, early): (Vec<_>, Vec<_>) = gets.iter().partition(|get| get.query.contains("versionId="));
+        assert!(named.len() >= 2, "two went on where they broke: {named:?}");
+        // What is asked for beside the head does not know the version, but the ETag.
+        assert!(early.iter().all(|get| get.headers.contains_key("if-match")), "{early:?}");
     }
 
     #[test]

@@ -146,6 +146,35 @@ mod passing {
     }
 
     #[test]
+    fn what_a_crawling_connection_has_to_do_is_shared_out() {
+        let (pod, expected) = pod(64 << 20);
+        pod.server.fault(Fault::on_get("*", Action::Throttle { bytes_per_second: 1 << 20 }));
+        let outcome = pod.download("s3://models/m/").run();
+        assert_downloaded(&pod, &outcome, &expected);
+        let gets = gets(&pod);
+        let ranges: Vec<_> = gets.iter().map(|get| (get.range_bytes().unwrap(), get.bytes_sent)).collect();
+        let shared = ranges.iter().find_map(|((first, last), sent)| {
+            let halves = ranges.iter().any(|((from, to), _)| from > first && to == last);
+            halves.then(|| (last.unwrap() + 1 - first, *sent))
+        });
+        let (asked, sent) = shared.unwrap_or_else(|| panic!("nothing was shared: {ranges:?}"));
+        assert!(sent <= asked / 2 + IN_FLIGHT_BYTES, "{sent} of {asked}");
+    }
+
+    #[test]
+    fn the_first_ranges_of_a_large_object_do_not_wait_for_its_head() {
+        let (pod, expected) = pod(LARGE_BYTES);
+        // The head is answered when a range has been asked for, and else never.
+        let gate = Gate::new();
+        pod.server.fault(
+            Fault::on(Operation::HeadObject, Action::Delay(Hold::Until(gate.clone()))).key("m/weights.bin").always(),
+        );
+        pod.server.fault(Fault::on_get("*", Action::Call(Arc::new(move |_, _| gate.open()))));
+        let run = pod.download("s3://models/m/").env("S3_READ_TIMEOUT", "1").env("S3_MAX_ATTEMPTS", "1");
+        assert_downloaded(&pod, &run.run(), &expected);
+    }
+
+    #[test]
     fn an_answer_that_does_not_begin_is_given_up_and_asked_for_again() {
         let (pod, expected) = pod(SMALL_BYTES);
         let gate = Gate::new();

@@ -8,7 +8,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use storage_initializer_integration::{
@@ -180,10 +180,25 @@ mod in_the_middle {
     fn the_hidden_directory_that_vanishes_does_too() {
         let pod = pod_of_one();
         let (running, gate) = waiting_for(&pod, "m/large.bin");
+        wait_for_journal(&pod);
         fs::remove_dir_all(hidden(&pod)).unwrap();
         gate.open();
         insta::assert_snapshot!(without_name(&refused(&pod, running)), @"/pod/models/large.bin cannot be written: No such file or directory (os error 2); it has vanished: nobody else may write there while the model is downloaded");
         assert_one_completed_by_the_next(&pod);
+    }
+
+    /// The head, which comes beside the first bytes, has been heard.
+    fn wait_for_journal(pod: &Pod) {
+        let deadline = Instant::now() + LIMIT;
+        let is_there = || {
+            fs::read_dir(hidden(pod))
+                .unwrap()
+                .any(|entry| entry.unwrap().path().extension().is_some_and(|extension| extension == "journal"))
+        };
+        while !is_there() {
+            assert!(Instant::now() < deadline, "no journal appeared");
+            std::thread::yield_now();
+        }
     }
 
     fn without_name(message: &str) -> String {

@@ -11,7 +11,7 @@ use super::{
     error::{Failure, Kind, Reply},
     place::Place,
     signature::{Signatory, signed_headers},
-    trusted,
+    trusted, version_id,
 };
 use crate::{
     cause::innermost,
@@ -46,6 +46,14 @@ pub struct Body<'a> {
     failed: Option<Attempt>,
     /// What the store says of the whole object, where the whole object was asked for.
     pub checksum: Verifiability,
+    /// The version that the bytes are of, where the store tells.
+    pub version: Option<String>,
+}
+
+/// What the head of an answer tells.
+struct Told {
+    checksum: Verifiability,
+    version: Option<String>,
 }
 
 impl S3 {
@@ -64,7 +72,7 @@ impl Reader {
     ///
     /// [`Attempt`]; whether to try again, and from where, is for the caller to decide.
     pub fn get(&mut self, get: Get<'_>) -> Result<Body<'_>, Attempt> {
-        let checksum = self.answered(get)?;
+        let Told { checksum, version } = self.answered(get)?;
         let left_bytes = get.range.map_or(get.size_bytes, |range| range.len_bytes());
         if self.link.announced_bytes().is_some_and(|bytes| bytes > left_bytes) {
             return Err(too_much());
@@ -75,17 +83,18 @@ impl Reader {
             left_bytes,
             failed: None,
             checksum,
+            version,
         })
     }
 
     /// Asks until the answer is final: what an answer teaches is applied once.
-    fn answered(&mut self, mut get: Get<'_>) -> Result<Verifiability, Attempt> {
+    fn answered(&mut self, mut get: Get<'_>) -> Result<Told, Attempt> {
         let mut renewed = false;
         loop {
             let address = self.s3.address();
             let signatory = self.signatory()?;
             let attempt = match self.ask(get, &address, signatory.as_ref()) {
-                Ok(checksum) => return Ok(checksum),
+                Ok(told) => return Ok(told),
                 Err(attempt) => attempt,
             };
             if self.s3.denies_versions(&attempt, get) {
@@ -113,12 +122,7 @@ impl Reader {
     }
 
     /// One request and the head of its answer.
-    fn ask(
-        &mut self,
-        get: Get<'_>,
-        address: &Address,
-        signatory: Option<&Signatory>,
-    ) -> Result<Verifiability, Attempt> {
+    fn ask(&mut self, get: Get<'_>, address: &Address, signatory: Option<&Signatory>) -> Result<Told, Attempt> {
         let version = get.version.filter(|_| !self.s3.denies_all_versions());
         let place = address.place(get.bucket, &self.runtime).map_err(|failure| Attempt { failure })?;
         let request = request(get, version, &place, signatory).map_err(|failure| Attempt { failure })?;
@@ -130,11 +134,12 @@ impl Reader {
         let etag = head.header("etag");
         let length = self.link.announced_bytes();
         check_answer(get, etag, length, head.header("content-range"))?;
-        Ok(match get.range {
+        let checksum = match get.range {
             // What a range's answer may carry is the range's, or the object's: nothing says which.
             Some(_) => Verifiability::Absent,
             None => trusted(stored(&head), etag),
-        })
+        };
+        Ok(Told { checksum, version: head.header("x-amz-version-id").and_then(version_id) })
     }
 
     /// Reads why the store refused.

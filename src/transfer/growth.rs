@@ -1,8 +1,8 @@
 //! How many connections are worth having: more, as long as that makes the transfer faster.
 //!
 //! One S3 stream gives some 90 MB/s, so a distant store wants many. A near one fills the cores with a few, and each
-//! more only costs processor time and memory. The time to the first byte says which of both is likely: a distant store gets
-//! several times more at once. From there on twice as many are tried again and again, kept if the rate is clearly higher
+//! more only costs processor time and memory. The time to an answer says which of both is likely: a distant store gets
+//! several times more at once, by its answers to the listing and heads, or else by the first byte. From there on twice as many are tried again and again, kept if the rate is clearly higher
 //! with them, and given back if it is not. New connections need as long for their first byte as the first ones did, and so
 //! long does a trial go on before it counts.
 
@@ -16,6 +16,10 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 /// How many times more connections a store gets at once whose first byte takes longer than a tick: the first, with what has
 /// to be asked before it, takes that long from 25 ms on. Trials would take half a second, and use it by half.
 const DISTANT: usize = 4;
+
+/// A store that takes longer for its fastest answer is distant. What is near has a handshake and a page of a listing ready
+/// in a third of it.
+const DISTANT_ANSWER: Duration = Duration::from_millis(25);
 
 /// The shortest trial, in ticks: long enough to see through the jitter of a range's beginning and end, short enough that a
 /// transfer of a second or two profits.
@@ -32,6 +36,14 @@ const SHORTEST_REST: u32 = 10;
 
 /// A store may become slower in the course of an hour.
 const LONGEST_REST: u32 = 160;
+
+/// How many connections to begin with, of `few` that fill the cores and the `most` that the container bears: more with a
+/// store whose fastest answer took long, and where they wait for the disk as often as for the network.
+pub(super) fn at_first(few: usize, most: usize, answer: Option<Duration>, waits_for_disk: bool) -> usize {
+    let is_distant = answer.is_some_and(|answer| answer > DISTANT_ANSWER);
+    let times = if is_distant { DISTANT } else { 1 + usize::from(waits_for_disk) };
+    (times * few).min(most)
+}
 
 /// The search for the number of connections.
 #[derive(Debug)]
@@ -120,6 +132,13 @@ mod tests {
                 limit
             })
             .collect()
+    }
+
+    #[test]
+    fn a_store_that_answers_late_gets_more_connections_before_its_first_byte() {
+        let with = |milliseconds, most, disk| at_first(4, most, Some(Duration::from_millis(milliseconds)), disk);
+        assert_eq!([with(26, 64, false), with(24, 64, false), with(26, 8, false)], [16, 4, 8]);
+        assert_eq!([with(24, 64, true), with(26, 64, true), at_first(4, 64, None, false)], [8, 16, 4]);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! A large object that is being fetched: its partial, its journal, and which bytes are there.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -53,6 +56,11 @@ impl Version {
         self.modified_seconds = head.object.modified_seconds;
     }
 
+    /// Whether the head is of this state.
+    pub(super) fn is_of(&self, head: &ObjectHead) -> bool {
+        self.etag == head.object.etag && self.size_bytes == head.object.size_bytes
+    }
+
     /// What marks a file of this state; `None` where the store does not tell one state from another.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         // Not every store's ETag depends on the content alone.
@@ -82,19 +90,28 @@ impl Version {
 pub(super) struct Object {
     pub(super) file: Arc<PlannedFile>,
     pub(super) volume: Arc<ModelVolume>,
-    pub(super) version: Version,
     /// The how manieth start it is, from 1 on.
     pub(super) start: u32,
-    pub(super) pieces: Vec<Piece>,
-    pub(super) algorithm: Algorithm,
-    /// How many bytes earlier runs have brought.
-    pub(super) resumed_bytes: u64,
+    /// The state as the plan has it, or a head.
+    planned: Version,
+    /// `None` in it: nobody will tell.
+    told: OnceLock<Option<Told>>,
     partial: Partial,
-    journal: Option<Journal>,
     ledger: Mutex<Ledger>,
     failed: Mutex<Option<Failed>>,
     /// What was counted as arrived.
     counted: AtomicU64,
+}
+
+/// What an object's head tells, and what follows from it.
+#[derive(Debug)]
+pub(super) struct Told {
+    version: Version,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) algorithm: Algorithm,
+    /// How many bytes earlier runs have brought.
+    pub(super) resumed_bytes: u64,
+    journal: Option<Journal>,
 }
 
 impl Object {
@@ -108,11 +125,7 @@ impl Object {
         endpoint: &str,
     ) -> Result<Self, VolumeError> {
         let algorithm = extent_algorithm(&pieces);
-        let part_ends = match pieces.len() {
-            0 | 1 => Vec::new(),
-            _ => pieces.iter().map(|piece| piece.range.end_bytes()).collect(),
-        };
-        let cuts = Cuts::new(version.size_bytes, part_ends);
+        let cuts = Cuts::new(version.size_bytes, part_ends(&pieces));
         let partial = volume.partial(&partial_name(&file), version.size_bytes)?;
         let line = version.journal_line(endpoint, algorithm, &cuts).filter(|_| volume.is_locked());
         let mut extents = Vec::new();
@@ -123,33 +136,92 @@ impl Object {
         }
         let ledger = Ledger::new(cuts, extents);
         let resumed_bytes = ledger.present_bytes();
-        Ok(Self {
-            file,
-            volume,
-            version,
-            start,
-            pieces,
-            algorithm,
-            resumed_bytes,
-            partial,
-            journal,
-            ledger: Mutex::new(ledger),
-            failed: Mutex::new(None),
-            counted: AtomicU64::new(0),
-        })
+        let told = Told { version: version.clone(), pieces, algorithm, resumed_bytes, journal };
+        let object = Self::new(file, volume, start, version, partial, ledger);
+        let _ = object.told.set(Some(told));
+        Ok(object)
     }
 
-    /// The next range to ask for.
-    pub(super) fn take(&self, about_bytes: u64) -> Option<ByteRange> {
-        self.ledger().take(about_bytes)
+    /// Begins with an object of which nothing is there, by what the listing has told. Ranges can be asked for; what comes of
+    /// them waits for [`Object::tell`].
+    pub(super) fn begin(
+        file: Arc<PlannedFile>,
+        volume: Arc<ModelVolume>,
+        version: Version,
+    ) -> Result<Self, VolumeError> {
+        let partial = volume.partial(&partial_name(&file), version.size_bytes)?;
+        let ledger = Ledger::without_head(version.size_bytes);
+        Ok(Self::new(file, volume, 1, version, partial, ledger))
     }
 
-    pub(super) fn unasked_bytes(&self) -> u64 {
-        self.ledger().unasked_bytes()
+    fn new(
+        file: Arc<PlannedFile>,
+        volume: Arc<ModelVolume>,
+        start: u32,
+        planned: Version,
+        partial: Partial,
+        ledger: Ledger,
+    ) -> Self {
+        let (told, ledger, failed) = (OnceLock::new(), Mutex::new(ledger), Mutex::new(None));
+        Self { file, volume, start, planned, told, partial, ledger, failed, counted: AtomicU64::new(0) }
+    }
+
+    /// What the head has told of the state that was planned.
+    pub(super) fn tell(&self, version: Version, pieces: Vec<Piece>, endpoint: &str) -> Result<(), VolumeError> {
+        let algorithm = extent_algorithm(&pieces);
+        let line = {
+            let mut ledger = self.ledger();
+            ledger.learn_parts(part_ends(&pieces));
+            version.journal_line(endpoint, algorithm, ledger.cuts()).filter(|_| self.volume.is_locked())
+        };
+        let begin = |line: String| self.partial.begin_journal(journal_of(&line, std::iter::empty()).as_bytes());
+        let journal = line.map(begin).transpose()?;
+        let _ = self.told.set(Some(Told { version, pieces, algorithm, resumed_bytes: 0, journal }));
+        Ok(())
+    }
+
+    /// Nobody will tell: whoever waits for it ends.
+    pub(super) fn never_tell(&self) {
+        let _ = self.told.set(None);
+    }
+
+    /// What the head has told; waits for it.
+    pub(super) fn told(&self) -> Result<&Told, Failed> {
+        self.told.wait().as_ref().ok_or(Failed::Stopped)
+    }
+
+    /// The state that its bytes are read from, as it is known now.
+    pub(super) fn version(&self) -> &Version {
+        self.told.get().and_then(Option::as_ref).map_or(&self.planned, |told| &told.version)
+    }
+
+    /// The next range to ask for, of a store that needs so long for an answer.
+    pub(super) fn take(&self, about_bytes: u64, answer: Duration) -> Option<ByteRange> {
+        self.ledger().take(about_bytes, Instant::now() + answer)
+    }
+
+    /// A half of a range that is under way and takes longer than `worth`.
+    pub(super) fn share(&self, worth: Duration, answer: Duration) -> Option<ByteRange> {
+        let now = Instant::now();
+        self.ledger().share(worth, now, now + answer)
+    }
+
+    /// How long the slowest range takes at least that can be shared.
+    pub(super) fn expected(&self) -> Option<Duration> {
+        self.ledger().expected(Instant::now())
+    }
+
+    pub(super) fn left_bytes(&self) -> u64 {
+        self.ledger().left_bytes()
     }
 
     pub(super) fn has_gaps(&self) -> bool {
         self.ledger().has_gaps()
+    }
+
+    /// Whether bytes of it have been asked for and not come.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.ledger().is_under_way()
     }
 
     /// Where the extent that begins here ends.
@@ -161,23 +233,33 @@ impl Object {
         &self.partial
     }
 
-    /// An extent is on the volume.
-    pub(super) fn finished(&self, offset_bytes: u64, checksum: RangeChecksum) -> Result<(), VolumeError> {
-        self.ledger().finished(offset_bytes, checksum);
-        match &self.journal {
-            Some(journal) => journal.append(journal::record(offset_bytes, checksum).as_bytes()),
-            None => Ok(()),
+    /// An extent is on the volume. Where the range ends by now that it belongs to.
+    pub(super) fn finished(&self, offset_bytes: u64, checksum: RangeChecksum) -> Result<u64, VolumeError> {
+        let range_end = self.ledger().finished(offset_bytes, checksum);
+        if let Some(journal) = self.told.get().and_then(Option::as_ref).and_then(|told| told.journal.as_ref()) {
+            journal.append(journal::record(offset_bytes, checksum).as_bytes())?;
         }
+        Ok(range_end)
     }
 
-    /// Whoever had taken a range has done with it; whether nothing is under way or to be asked for any more.
-    pub(super) fn returned(&self, result: Result<(), Failed>) -> bool {
+    /// Whoever had taken the range that begins here has done with it; whether nothing is under way or to be asked for any
+    /// more.
+    pub(super) fn returned(&self, offset_bytes: u64, result: Result<(), Failed>) -> bool {
+        self.settled(result, |ledger| ledger.returned(offset_bytes))
+    }
+
+    /// The same of the head.
+    pub(super) fn head_returned(&self, result: Result<(), Failed>) -> bool {
+        self.settled(result, Ledger::head_returned)
+    }
+
+    fn settled(&self, result: Result<(), Failed>, is_last: impl FnOnce(&mut Ledger) -> bool) -> bool {
         let mut ledger = self.ledger();
         if let Err(failed) = result {
             ledger.abandon();
             self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failed);
         }
-        ledger.returned() && !ledger.has_gaps()
+        is_last(&mut ledger) && !ledger.has_gaps()
     }
 
     /// Why the object cannot be completed, where it cannot.
@@ -185,19 +267,19 @@ impl Object {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The checksum of what has arrived of a piece.
-    pub(super) fn arrived(&self, range: ByteRange) -> Option<RangeChecksum> {
-        self.ledger().checksum(self.algorithm, range)
+    /// The checksum, by this algorithm, of what has arrived of a piece.
+    pub(super) fn arrived(&self, algorithm: Algorithm, range: ByteRange) -> Option<RangeChecksum> {
+        self.ledger().checksum(algorithm, range)
     }
 
     /// Forgets pieces that are wrong, so that the next start asks for them again, and for nothing else.
-    pub(super) fn forget(&self, wrong: &[ByteRange], endpoint: &str) -> Result<(), VolumeError> {
+    pub(super) fn forget(&self, told: &Told, wrong: &[ByteRange], endpoint: &str) -> Result<(), VolumeError> {
         let mut ledger = self.ledger();
         for range in wrong {
             ledger.forget(*range);
         }
-        let Some(line) = self.version.journal_line(endpoint, self.algorithm, ledger.cuts()) else { return Ok(()) };
-        if self.journal.is_some() {
+        let Some(line) = told.version.journal_line(endpoint, told.algorithm, ledger.cuts()) else { return Ok(()) };
+        if told.journal.is_some() {
             self.partial.begin_journal(journal_of(&line, ledger.extents()).as_bytes())?;
         }
         Ok(())
@@ -205,8 +287,9 @@ impl Object {
 
     /// What earlier runs have brought is there.
     pub(super) fn count_resumed(&self, progress: &Progress) {
-        self.counted.fetch_add(self.resumed_bytes, Ordering::Relaxed);
-        progress.arrived(self.resumed_bytes);
+        let resumed_bytes = self.told.get().and_then(Option::as_ref).map_or(0, |told| told.resumed_bytes);
+        self.counted.fetch_add(resumed_bytes, Ordering::Relaxed);
+        progress.arrived(resumed_bytes);
     }
 
     pub(super) fn count(&self, bytes: u64, progress: &Progress) {
@@ -220,6 +303,14 @@ impl Object {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ends of the parts; of none where the object is taken as one.
+fn part_ends(pieces: &[Piece]) -> Vec<u64> {
+    match pieces {
+        [] | [_] => Vec::new(),
+        parts => parts.iter().map(|piece| piece.range.end_bytes()).collect(),
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is to be done next, and by how many at a time.
 //!
 //! Workers are threads that ask here for work and wait where there is none. What has begun goes first, so that a killed
-//! process leaves few objects half done; then the largest object, so that the small ones fill the gaps at the end. How
-//! many workers may be busy at once is a number that changes while the transfer runs: it grows while that makes it
-//! faster, and shrinks where the store asks for it.
+//! process leaves few objects half done; then the largest object, so that the small ones fill the gaps at the end. Whoever
+//! finds nothing takes over a half of what the slowest connection has to do. How many workers may be busy at once is a
+//! number that changes while the transfer runs: it grows while that makes it faster, and shrinks where the store asks for
+//! it.
 
 use std::{
     cmp::Ordering,
@@ -14,7 +15,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{TransferError, object::Object};
+use super::{SPLIT_ABOVE_BYTES, TransferError, object::Object};
 use crate::{plan::PlannedFile, ranges::ByteRange, units::MIB, volume::Presence};
 
 /// The shortest range that an object is cut into. Shorter ones are more requests for nothing.
@@ -23,6 +24,13 @@ pub(super) const LEAST_RANGE_BYTES: u64 = 8 * MIB;
 /// The longest: at 90 MB/s, which one S3 stream gives, the 30 ms to a first byte are 2 % of it. Longer ones would not hide
 /// them any better, and the end of a transfer would wait for one slow connection.
 const MOST_RANGE_BYTES: u64 = 128 * MIB;
+
+/// A range is shared if it takes longer than this: then its connection crawls. What is under way on it is lost with it, so a
+/// range that is only somewhat later than others is left alone.
+const SHARE_ABOVE: Duration = Duration::from_secs(5);
+
+/// How often a worker without work looks whether there is something to share: a connection becomes slow without telling.
+const SHARE_TICK: Duration = Duration::from_millis(250);
 
 /// How often the store's "slow down" counts: all connections hear it at the same moment.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
@@ -49,6 +57,13 @@ pub(super) struct Start {
     pub(super) presence: Presence,
     /// Its size as far as it is known: large ones go first.
     pub(super) size_bytes: u64,
+}
+
+impl Start {
+    /// What several connections may fetch.
+    fn shared_bytes(&self) -> u64 {
+        if self.size_bytes > SPLIT_ABOVE_BYTES { self.size_bytes } else { 0 }
+    }
 }
 
 impl PartialEq for Start {
@@ -84,8 +99,14 @@ pub(super) struct Queue {
 struct State {
     waiting: BinaryHeap<Start>,
     waiting_bytes: u64,
+    /// Of large objects whose ranges cannot be asked for yet.
+    beginning_bytes: u64,
     /// Objects with bytes that nobody has asked for.
     open: VecDeque<Arc<Object>>,
+    /// Objects all of whose bytes have been asked for, and some are under way.
+    asked: Vec<Arc<Object>>,
+    /// How long the store needs for an answer.
+    answer: Duration,
     /// How many objects have begun and not ended.
     begun: usize,
     most_begun: usize,
@@ -102,36 +123,69 @@ impl State {
         self.is_stopped || (self.is_complete && self.waiting.is_empty() && self.begun == 0)
     }
 
-    /// Whether there is work that nobody has taken, and more workers could take.
+    /// Whether there is work that nobody has taken or that can be shared, and more workers could take.
     fn has_more(&self) -> bool {
-        !self.open.is_empty() || (!self.waiting.is_empty() && self.begun < self.most_begun)
+        !self.open.is_empty()
+            || (!self.waiting.is_empty() && self.begun < self.most_begun)
+            || self.slowest().is_some_and(|(expected, _)| expected > SHARE_ABOVE)
+    }
+
+    /// The object with the range that takes longest, of those that can be shared.
+    fn slowest(&self) -> Option<(Duration, &Arc<Object>)> {
+        let expected = self.asked.iter().filter_map(|object| Some((object.expected()?, object)));
+        expected.max_by_key(|(expected, _)| *expected)
+    }
+
+    /// Whether a worker that finds nothing may find something later that nobody tells it of.
+    fn may_share_later(&self) -> bool {
+        self.busy < self.limit && !self.asked.is_empty()
     }
 
     fn take(&mut self) -> Option<Work> {
         if self.busy >= self.limit {
             return None;
         }
-        let unasked: u64 = self.open.iter().map(|object| object.unasked_bytes()).sum();
-        // Less than everybody's share of what is left, and so ever less: the last ranges are short and end at about the same
-        // time. A smaller part would be more requests, each with a first byte to wait for.
-        let share = (unasked + self.waiting_bytes) / self.limit as u64 * 3 / 4;
+        let all = self.open.iter().chain(&self.asked);
+        let left = all.map(|object| object.left_bytes()).sum::<u64>() + self.beginning_bytes + self.waiting_bytes;
+        // Everybody's share of what has not come: fewer requests, each with a first byte to wait for, and all are done at
+        // about the same time.
+        let share = left / self.limit as u64;
         while let Some(object) = self.open.pop_front() {
-            let Some(range) = object.take(share.clamp(LEAST_RANGE_BYTES, MOST_RANGE_BYTES)) else { continue };
+            let taken = object.take(share.clamp(LEAST_RANGE_BYTES, MOST_RANGE_BYTES), self.answer);
             if object.has_gaps() {
                 // Another file's turn: writers of one file wait for each other.
                 self.open.push_back(Arc::clone(&object));
+            } else {
+                // Each holds its file open.
+                self.asked.retain(|object| object.is_under_way());
+                self.asked.push(Arc::clone(&object));
             }
+            let Some(range) = taken else { continue };
             self.busy += 1;
             return Some(Work::Range(object, range));
         }
+        self.begin().or_else(|| self.share())
+    }
+
+    fn begin(&mut self) -> Option<Work> {
         if self.begun >= self.most_begun {
             return None;
         }
         let start = self.waiting.pop()?;
         self.waiting_bytes -= start.size_bytes;
+        self.beginning_bytes += start.shared_bytes();
         self.begun += 1;
         self.busy += 1;
         Some(Work::Begin(start))
+    }
+
+    fn share(&mut self) -> Option<Work> {
+        self.asked.retain(|object| object.is_under_way());
+        let (_, object) = self.slowest()?;
+        let object = Arc::clone(object);
+        let range = object.share(SHARE_ABOVE, self.answer)?;
+        self.busy += 1;
+        Some(Work::Range(object, range))
     }
 }
 
@@ -141,7 +195,10 @@ impl Queue {
             state: Mutex::new(State {
                 waiting: BinaryHeap::new(),
                 waiting_bytes: 0,
+                beginning_bytes: 0,
                 open: VecDeque::new(),
+                asked: Vec::new(),
+                answer: Duration::ZERO,
                 begun: 0,
                 most_begun,
                 busy: 0,
@@ -167,7 +224,11 @@ impl Queue {
             if let Some(work) = state.take() {
                 return Some(work);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = if state.may_share_later() {
+                self.changed.wait_timeout(state, SHARE_TICK).unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            };
         }
     }
 
@@ -190,9 +251,15 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Of an object that begins; dropped when its ranges can be asked for, or will not be.
+    pub(super) fn beginning(&self, start: &Start) -> Beginning<'_> {
+        Beginning { queue: self, bytes: start.shared_bytes() }
+    }
+
     /// An object that has begun has ranges to ask for.
-    pub(super) fn open(&self, object: Arc<Object>) {
+    pub(super) fn open(&self, object: Arc<Object>, beginning: Beginning<'_>) {
         self.state().open.push_back(object);
+        drop(beginning);
         self.changed.notify_all();
     }
 
@@ -303,6 +370,13 @@ impl Queue {
         Load { limit: state.limit, has_more: state.has_more(), was_throttled }
     }
 
+    /// So many may be busy at once at first, and the store needs so long for an answer.
+    pub(super) fn begin(&self, limit: usize, answer: Duration) {
+        let mut state = self.state();
+        state.limit = limit;
+        state.answer = answer;
+    }
+
     /// From now on so many may be busy at once.
     pub(super) fn limit(&self, limit: usize) {
         self.state().limit = limit;
@@ -311,6 +385,18 @@ impl Queue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of a large object that begins: they count when what is left is shared out.
+pub(super) struct Beginning<'a> {
+    queue: &'a Queue,
+    bytes: u64,
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        self.queue.state().beginning_bytes -= self.bytes;
     }
 }
 

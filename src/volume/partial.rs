@@ -16,11 +16,15 @@ use std::{
 
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise};
 
-use super::{FILE_MODE, Stamp, VolumeError, write_error};
+use super::{FILE_MODE, Stamp, VolumeError, direct::Direct, write_error};
 use crate::{ranges::ByteRange, units::MIB};
 
 /// Below this, writing finds out as early as reserving.
 const RESERVE_FROM_BYTES: u64 = MIB;
+
+/// How much is best written at once to the page cache: large enough that the system calls cost nothing, small enough to stay
+/// in the processor's cache until then.
+const WRITE_BYTES: usize = 256 << 10;
 
 /// How much is handed to the disk at a time, where the page cache has to be spared.
 const WRITE_BACK_BYTES: u64 = MIB;
@@ -47,7 +51,9 @@ pub struct Partial {
     /// Whether an earlier run had reserved all of it: whoever keeps a journal has.
     was_reserved: bool,
     cache: Cache,
-    /// Held by whoever writes: the kernel lets one write to a file at a time, and lets the others spin.
+    /// The way past the page cache, where that has to be spared and there is one.
+    direct: Option<Direct>,
+    /// Held by whoever writes to the page cache: the kernel lets one write to a file at a time, and lets the others spin.
     writing: Mutex<()>,
     /// Whether write errors may come late: the file system is on the network, or in another process.
     is_remote: bool,
@@ -125,16 +131,26 @@ impl Partial {
         };
         let (is_remote, file, was_reserved) = open().map_err(|error| write_error(&path, error))?;
         let journal_path = path.with_extension("journal");
+        // Over a network each write would wait for the server's disk.
+        let is_direct = cache == Cache::Drop && len_bytes >= RESERVE_FROM_BYTES && !is_remote;
+        let direct = if is_direct { Direct::open(&path, &file) } else { None };
         Ok(Self {
             path,
             file,
             journal_path,
             was_reserved,
             cache,
+            direct,
             writing: Mutex::new(()),
             is_remote,
             has_journal: AtomicBool::new(false),
         })
+    }
+
+    /// How many bytes are best written at once from `offset_bytes` on.
+    pub fn at_once(&self, offset_bytes: u64) -> usize {
+        let direct = self.direct.as_ref().filter(|direct| direct.is_in_use());
+        direct.map_or(WRITE_BYTES, |direct| direct.at_once(offset_bytes))
     }
 
     /// Writes all of `bytes` at `offset_bytes`.
@@ -143,8 +159,11 @@ impl Partial {
     ///
     /// [`VolumeError::Write`] as the system has it.
     pub fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> Result<(), VolumeError> {
+        let direct = self.direct.as_ref().map(|direct| direct.write_at(bytes, offset_bytes)).transpose();
+        let written = direct.map_err(|error| self.error(error))?.unwrap_or(0);
+        let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) else { return Ok(()) };
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.file.write_all_at(bytes, offset_bytes).map_err(|error| self.error(error))
+        self.file.write_all_at(rest, offset_bytes + written as u64).map_err(|error| self.error(error))
     }
 
     /// Reads `buffer.len()` bytes from `offset_bytes` on.
@@ -163,7 +182,7 @@ impl Partial {
     ///
     /// [`VolumeError::Write`] where the bytes have no place on the disk after all.
     pub fn written(&self, behind: &mut WriteBehind, end_bytes: u64) -> Result<(), VolumeError> {
-        if self.cache == Cache::Keep {
+        if !self.is_paced() {
             return Ok(());
         }
         let enough = |range: &ByteRange| range.len_bytes() >= WRITE_BACK_BYTES;
@@ -185,8 +204,13 @@ impl Partial {
     ///
     /// As [`Partial::written`].
     pub fn settle(&self, behind: &WriteBehind, end_bytes: u64) -> Result<(), VolumeError> {
-        let rest = between(behind.dropped, end_bytes).filter(|_| self.cache == Cache::Drop);
+        let rest = between(behind.dropped, end_bytes).filter(|_| self.is_paced());
         rest.map_or(Ok(()), |rest| self.drop_pages(rest))
+    }
+
+    /// Whether bytes go through a page cache that has to be spared.
+    fn is_paced(&self) -> bool {
+        self.cache == Cache::Drop && !self.direct.as_ref().is_some_and(Direct::is_in_use)
     }
 
     fn drop_pages(&self, range: ByteRange) -> Result<(), VolumeError> {
