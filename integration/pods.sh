@@ -245,7 +245,7 @@ play pod-persistent large '1,/^---$/d'
 check "exit code of the second run $code, not 0" exit_code_is 0
 check "the model server does not see the model after the second run" sees_the_model expected-large
 moved=$((($(store bytes) - before) / 1048576))
-# What was in flight: eight ranges of 16 MiB.
+# What was in flight: of each connection an extent, and what its sockets hold.
 check "both runs together moved $moved MiB for a model of 512 MiB" test "$moved" -le 640
 verdict "a killed download continues on a persistent volume where it was"
 

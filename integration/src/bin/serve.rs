@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use storage_initializer_integration::pki::{Authority, LeafSpec};
-use storage_initializer_integration::s3_server::faults::{Action, Fault, Gate, Hold};
+use storage_initializer_integration::s3_server::faults::Gate;
 use storage_initializer_integration::s3_server::{AccessKey, Checksum, Object, Operation, S3Server};
 
 /// The key pair of the good entries.
@@ -37,8 +37,8 @@ const SMALL: [(&str, u64, Option<Checksum>); 4] = [
 /// Those of the large one: eight times the memory that the pods may use.
 const LARGE: [(&str, u64, Option<Checksum>); 1] = [("model.safetensors", 512 << 20, Some(Checksum::Crc64Nvme))];
 
-/// The large model comes in ranges of 16 MiB: this one is the first of its second half.
-const HALF_THE_GETS: u64 = 17;
+/// Where the large model is held up.
+const HALF_OF_LARGE_BYTES: u64 = 256 << 20;
 
 /// The manifests with the entry, and the one with the CA.
 const SECRETS: [&str; 2] = ["storage-config.yaml", "storage-config-certificate.yaml"];
@@ -81,7 +81,7 @@ fn main() {
     fs::create_dir_all(out.join("ca")).expect("create the CA's directory");
     fs::write(out.join("ca/ca.pem"), authority.pem()).expect("write the CA");
     println!("ready");
-    let gate = Gate::new();
+    let mut gate = Gate::new();
     for line in std::io::stdin().lock().lines() {
         let requests = || small.requests().into_iter().chain(large.requests());
         match line.expect("a line of stdin").as_str() {
@@ -91,8 +91,7 @@ fn main() {
             }
             "requests" => println!("{}", requests().count()),
             "hold" => {
-                let action = Action::Delay(Hold::Until(gate.clone()));
-                large.fault(Fault::on(Operation::GetObject, action).nth(HALF_THE_GETS).always());
+                gate = large.hold_after(HALF_OF_LARGE_BYTES);
                 println!("armed");
             }
             "held" => {
@@ -100,7 +99,6 @@ fn main() {
                 println!("held");
             }
             "release" => {
-                large.disarm_faults();
                 gate.open();
                 println!("released");
             }
