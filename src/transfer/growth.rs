@@ -2,9 +2,10 @@
 //!
 //! One S3 stream gives some 90 MB/s, so a distant store wants many. A near one fills the cores with a few, and each
 //! more only costs processor time and memory. The time to an answer says which of both is likely: a distant store gets
-//! several times more at once, by its answers to the listing and heads, or else by the first byte. From there on twice as many are tried again and again, kept if the rate is clearly higher
-//! with them, and given back if it is not. New connections need as long for their first byte as the first ones did, and so
-//! long does a trial go on before it counts.
+//! several times more at once, by its answers to the listing and heads, or else by the first byte. From there on twice
+//! as many are tried again and again, kept if the rate is clearly higher with them, and given back if it is not. New
+//! connections need as long for their first byte as the first ones did, and so long does a trial go on before it
+//! counts.
 
 use std::time::Duration;
 

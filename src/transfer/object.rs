@@ -190,9 +190,14 @@ impl Object {
         self.told.wait().as_ref().ok_or(Failed::Stopped)
     }
 
+    /// The same without waiting.
+    fn told_so_far(&self) -> Option<&Told> {
+        self.told.get()?.as_ref()
+    }
+
     /// The state that its bytes are read from, as it is known now.
     pub(super) fn version(&self) -> &Version {
-        self.told.get().and_then(Option::as_ref).map_or(&self.planned, |told| &told.version)
+        self.told_so_far().map_or(&self.planned, |told| &told.version)
     }
 
     /// The next range to ask for, of a store that needs so long for an answer.
@@ -236,7 +241,7 @@ impl Object {
     /// An extent is on the volume. Where the range ends by now that it belongs to.
     pub(super) fn finished(&self, offset_bytes: u64, checksum: RangeChecksum) -> Result<u64, VolumeError> {
         let range_end = self.ledger().finished(offset_bytes, checksum);
-        if let Some(journal) = self.told.get().and_then(Option::as_ref).and_then(|told| told.journal.as_ref()) {
+        if let Some(journal) = self.told_so_far().and_then(|told| told.journal.as_ref()) {
             journal.append(journal::record(offset_bytes, checksum).as_bytes())?;
         }
         Ok(range_end)
@@ -287,7 +292,7 @@ impl Object {
 
     /// What earlier runs have brought is there.
     pub(super) fn count_resumed(&self, progress: &Progress) {
-        let resumed_bytes = self.told.get().and_then(Option::as_ref).map_or(0, |told| told.resumed_bytes);
+        let resumed_bytes = self.told_so_far().map_or(0, |told| told.resumed_bytes);
         self.counted.fetch_add(resumed_bytes, Ordering::Relaxed);
         progress.arrived(resumed_bytes);
     }
